@@ -1,0 +1,194 @@
+package spec
+
+import (
+	"time"
+
+	"github.com/gildhq/gild/engine/diag"
+	"github.com/gildhq/gild/engine/step"
+)
+
+// Pipeline is one image asked for: a pipeline file with its params given and one
+// combination of its matrix chosen. Every expression that can be evaluated before a
+// run has been; what needs secrets or another step's outputs waits in a [Value].
+type Pipeline struct {
+	// File is the path as the user gave it.
+	File string
+	// Name, Release and Description are the file's own.
+	Name, Release, Description string
+	// Cell names the matrix combination, such as "arch=amd64,flavour=slim", keys sorted;
+	// empty without a matrix.
+	Cell string
+	// Matrix holds the combination's values.
+	Matrix map[string]any
+	// Arch is the image's architecture in Go's names; "amd64" unless the matrix has `arch`.
+	Arch string
+	// Params are the typed values of all params, defaults filled in.
+	Params map[string]any
+	// Secrets are references, never values, by name.
+	Secrets map[string]Secret
+	// Builder is the kind of builder to use: "local" or "aws".
+	Builder string
+	Local   LocalBuilder
+	// AWS is set when the file has builders.aws.
+	AWS  *AWSBuilder
+	Base Base
+	// Steps are those of customize and tests, in file order, customize first.
+	Steps []Step
+	// Harden, Publish, Copy and Retain are nil when the file doesn't have them.
+	Harden  *Harden
+	Publish *Publish
+	Copy    *Copy
+	Retain  *Retain
+}
+
+// Secret says where a secret comes from. It never holds the value.
+type Secret struct {
+	// Source is "env", "file", "aws-ssm", "aws-secretsmanager" or "exec".
+	Source string
+	// Ref is the variable, path or name; Argv the command of an exec secret.
+	Ref  string
+	Argv []string
+	Pos  diag.Pos
+}
+
+// Step is one step of a pipeline.
+type Step struct {
+	// ID is the file's `id`, or made from `uses` and the position: "packages", "packages-2".
+	// Unique within the pipeline.
+	ID      string
+	Section step.Section
+	// Uses is the name of the step's kind.
+	Uses string
+	Pos  diag.Pos
+	With Value
+	Env  map[string]Value
+	// When is whether the step runs: nil for always; else a Value that evaluates to a bool.
+	// A condition known before the run that is false leaves the step in place, with Skip set.
+	When *Value
+	// Skip is the reason the step won't run, empty when it will.
+	Skip string
+	// Needs are ids of steps of the same section that must be done before. NeedsSet tells
+	// an empty list given by the user from an absent one (which means the previous step).
+	Needs    []string
+	NeedsSet bool
+	// NeedsPos is the place of each entry of Needs.
+	NeedsPos []diag.Pos
+	// Timeout of one attempt; 0 means the engine's default.
+	Timeout time.Duration
+	Retry   Retry
+	// ContinueOnError lets the run go on when the step fails.
+	ContinueOnError bool
+}
+
+// Retry says how often a failed step is tried again. The zero value means never.
+type Retry struct {
+	// Attempts is the number of tries in all; 0 and 1 both mean one.
+	Attempts int
+	// Backoff is the pause before the second try; it doubles with each further one.
+	Backoff time.Duration
+}
+
+// LocalBuilder is builders.local with defaults filled in.
+type LocalBuilder struct {
+	// DiskSize in bytes, a multiple of 1 MiB.
+	DiskSize int64
+	// Formats holds "raw" and "qcow2"; raw is always made, but kept only when listed.
+	Formats []string
+	// Firmware holds "bios" and "uefi"; never empty.
+	Firmware []string
+	Pos      diag.Pos
+}
+
+// AWSBuilder is builders.aws.
+type AWSBuilder struct {
+	Region        string
+	InstanceTypes []string
+	// Spot is "prefer", "only" or "never".
+	Spot string
+	// Connect is "ssm", "ssh" or "instance-connect".
+	Connect string
+	Pos     diag.Pos
+}
+
+// Base says what the image starts from. Exactly one of the pointers is set.
+type Base struct {
+	Pos    diag.Pos
+	Distro *DistroBase
+	Image  *ImageBase
+	// Other holds a base that is part of the language but made by no builder here yet:
+	// "disk", "rootfs", "oci", "ami" or "ssm".
+	Other string
+}
+
+// DistroBase is a Debian or Ubuntu root file system made from an archive.
+type DistroBase struct {
+	// Distro is "debian" or "ubuntu".
+	Distro string
+	// Suite is the archive's code name, such as "bookworm".
+	Suite string
+	// Variant is mmdebstrap's: "minbase" (default), "important", "standard", ...
+	Variant string
+	// Snapshot is a time stamp like 20261101T000000Z, or empty.
+	Snapshot string
+	// Mirror is the archive's address; empty means the host's configuration or the tool's own.
+	Mirror string
+	// Packages are installed with the base, on top of what makes it boot.
+	Packages []string
+	// Bootable tells whether a kernel and init are part of it; true unless the file says no.
+	Bootable bool
+}
+
+// ImageBase is another image of the catalog.
+type ImageBase struct {
+	// Name is the pipeline's name, Channel the channel ("latest" means the newest build).
+	Name, Channel string
+}
+
+// Harden is the harden section.
+type Harden struct {
+	Profile string
+	Except  []Exception
+	Pos     diag.Pos
+}
+
+// Exception lets one control of a profile fail.
+type Exception struct {
+	Control, Reason string
+	Until           time.Time
+	Pos             diag.Pos
+}
+
+// Publish is the publish section.
+type Publish struct {
+	Name    string
+	Channel string
+	Tags    map[string]string
+	Share   *Share
+	// DeprecateAfter is 0 for never.
+	DeprecateAfter time.Duration
+	Pos            diag.Pos
+}
+
+// Share says who else may use the image.
+type Share struct {
+	Accounts, Organizations []string
+	Public                  bool
+	Pos                     diag.Pos
+}
+
+// Copy is the copy section.
+type Copy struct {
+	Regions []string
+	// KMSKey is encrypt.kms-key, or empty.
+	KMSKey string
+	// EncryptPos is the place of `encrypt`, zero when absent.
+	EncryptPos diag.Pos
+	Pos        diag.Pos
+}
+
+// Retain is the retain section.
+type Retain struct {
+	Keep           int
+	MaxAge, MinAge time.Duration
+	Pos            diag.Pos
+}

@@ -1,0 +1,3 @@
+module github.com/gildhq/gild
+
+go 1.26
