@@ -133,6 +133,9 @@ type Builder interface {
 
 	// FindImage returns the stored image of key with the files it has; ok is false when there is none.
 	FindImage(key string) (info step.ImageInfo, ok bool, err error)
+	// ImageBase returns a stored image as a base for another; ok is false when the image,
+	// or a state it was made from, isn't stored any more.
+	ImageBase(key string) (base Base, ok bool, err error)
 	// MakeImage makes the raw disk of a machine state and stores it under its key.
 	MakeImage(ctx context.Context, l Ledger, req ImageRequest) (step.ImageInfo, error)
 	// Finish makes the formats asked for and the digest of every file. It may run beside tests.

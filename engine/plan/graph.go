@@ -1,0 +1,473 @@
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gildhq/gild/engine/builder"
+	"github.com/gildhq/gild/engine/diag"
+	"github.com/gildhq/gild/engine/spec"
+	"github.com/gildhq/gild/engine/step"
+)
+
+// reserved are the ids of the nodes that the engine adds to a pipeline's own.
+var reserved = []string{"base", "seal", "disk", "files", "publish", "retain"}
+
+// ImageName is a pipeline's name with its matrix cell: "web[arch=arm64]".
+func ImageName(p *spec.Pipeline) string {
+	if p.Cell == "" {
+		return p.Name
+	}
+	return p.Name + "[" + p.Cell + "]"
+}
+
+// order sorts pipelines so that parents come before the images built from them, and
+// reports cycles and names used twice.
+func (b *build) order(pipelines []*spec.Pipeline) []*spec.Pipeline {
+	byName := map[string]*spec.Pipeline{}
+	for _, p := range pipelines {
+		if other, ok := byName[ImageName(p)]; ok {
+			b.diags.Addf(diag.Pos{File: p.File, Line: 1}, "duplicate-pipeline", "give one of them another name",
+				"pipeline %q is also defined in %s", ImageName(p), other.File)
+			continue
+		}
+		byName[ImageName(p)] = p
+	}
+	v := &imageOrder{build: b, byName: byName, state: map[*spec.Pipeline]int{}}
+	for _, p := range pipelines {
+		v.visit(p, nil)
+	}
+	return v.out
+}
+
+type imageOrder struct {
+	build  *build
+	byName map[string]*spec.Pipeline
+	state  map[*spec.Pipeline]int // 1 while visiting, 2 when placed
+	out    []*spec.Pipeline
+}
+
+func (v *imageOrder) visit(p *spec.Pipeline, path []string) {
+	path = append(path, ImageName(p))
+	switch v.state[p] {
+	case 1:
+		from := slices.Index(path, ImageName(p))
+		v.build.diags.Addf(p.Base.Pos, "graph-cycle", "an image can't be built from itself",
+			"base goes round in a circle: %s", strings.Join(path[from:], " → "))
+		return
+	case 2:
+		return
+	}
+	v.state[p] = 1
+	if parent := v.parent(p); parent != nil {
+		v.visit(parent, path)
+	}
+	v.state[p] = 2
+	v.out = append(v.out, p)
+}
+
+// parent finds the pipeline among those asked for that makes p's base. A base in a
+// matrix prefers the cell of its own combination.
+func (v *imageOrder) parent(p *spec.Pipeline) *spec.Pipeline {
+	if p.Base.Image == nil {
+		return nil
+	}
+	if same, ok := v.byName[p.Base.Image.Name+"["+p.Cell+"]"]; ok && p.Cell != "" && publishesTo(same, p.Base.Image.Channel) {
+		return same
+	}
+	if q, ok := v.byName[p.Base.Image.Name]; ok && publishesTo(q, p.Base.Image.Channel) {
+		return q
+	}
+	return nil
+}
+
+func publishesTo(p *spec.Pipeline, channel string) bool {
+	return p.Publish != nil && (channel == "latest" || p.Publish.Channel == channel)
+}
+
+// image adds all nodes of one pipeline.
+func (b *build) image(p *spec.Pipeline) error {
+	img := &Image{Pipeline: p, Name: ImageName(p)}
+	if err := b.resolve(img); err != nil {
+		b.diags.Addf(p.Base.Pos, "base-unresolved", "", "%v", err)
+		return nil
+	}
+	b.images[p] = img
+	b.list = append(b.list, img)
+	project, err := b.env.Project(p.File)
+	if err != nil {
+		return err
+	}
+	g := &imageGraph{build: b, img: img, project: project, layers: map[string][]string{}, ids: map[string]*Node{}}
+	g.base()
+	last := g.machineSteps()
+	g.seal(last)
+	g.finish()
+	return nil
+}
+
+func (b *build) resolve(img *Image) error {
+	p := img.Pipeline
+	v := &imageOrder{byName: map[string]*spec.Pipeline{}}
+	for q := range b.images {
+		v.byName[ImageName(q)] = q
+	}
+	var err error
+	switch {
+	case p.Base.Image != nil:
+		if parent := v.parent(p); parent != nil {
+			img.Parent = b.images[parent]
+			img.Base = builder.Base{
+				ID: "image:" + img.Parent.DiskKey, Clock: img.Parent.Clock,
+				Summary: "image " + img.Parent.Name, Layers: img.Parent.Stack,
+			}
+			break
+		}
+		img.Base, err = b.env.ResolveImage(b.ctx, p)
+	default:
+		img.Base, err = b.env.ResolveBase(b.ctx, p)
+	}
+	img.Clock = img.Base.Clock
+	if !b.opts.Epoch.IsZero() {
+		img.Clock = b.opts.Epoch
+	}
+	img.Clock = img.Clock.UTC().Truncate(time.Second)
+	return err
+}
+
+// imageGraph adds the nodes of one image.
+type imageGraph struct {
+	*build
+	img     *Image
+	project *Project
+	// layers are the machine states that a node's own state lies on, its own last, by node id.
+	layers map[string][]string
+	ids    map[string]*Node // by step id
+	disk   *Node
+}
+
+func (g *imageGraph) id(name string) string { return g.img.Name + "/" + name }
+
+// common are the parts that every node of an image has.
+func (g *imageGraph) common(kind Kind) map[string]string {
+	return map[string]string{
+		"kind":    string(kind),
+		"builder": g.img.Pipeline.Builder,
+		"arch":    g.img.Pipeline.Arch,
+		"clock":   g.img.Clock.Format(time.RFC3339),
+	}
+}
+
+func (g *imageGraph) base() {
+	p := g.img.Pipeline
+	parts := g.common(KindBase)
+	parts["base"] = g.img.Base.ID
+	n := &Node{
+		ID: g.id("base"), Kind: KindBase, Title: g.img.Base.Summary, Parts: parts,
+		Pos: p.Base.Pos, Image: g.img, Layers: g.img.Base.Layers,
+	}
+	if g.img.Parent != nil {
+		n.Needs = []string{g.img.Parent.Name + "/publish"}
+	}
+	g.add(n)
+	if p.Base.Image != nil {
+		// The parent's states are the base; it has no state of its own.
+		g.layers[n.ID] = slices.Clone(g.img.Base.Layers)
+		return
+	}
+	g.layers[n.ID] = append(slices.Clone(g.img.Base.Layers), n.Key)
+}
+
+// machineSteps adds the customize steps and returns the ids that nothing follows.
+func (g *imageGraph) machineSteps() []string {
+	base := g.id("base")
+	prev, followed := base, map[string]bool{}
+	var all []string
+	for i := range g.img.Pipeline.Steps {
+		s := &g.img.Pipeline.Steps[i]
+		if s.Section != step.Customize {
+			continue
+		}
+		needs := g.needs(s, prev, base)
+		for _, need := range needs {
+			followed[need] = true
+		}
+		n := g.step(s, KindStep, needs)
+		n.Layers = g.merge(needs)
+		g.layers[n.ID] = n.Layers
+		if s.Skip == "" {
+			g.layers[n.ID] = append(slices.Clone(n.Layers), n.Key)
+		}
+		all = append(all, n.ID)
+		prev = n.ID
+	}
+	open := slices.DeleteFunc(all, func(id string) bool { return followed[id] })
+	if len(open) == 0 {
+		return []string{base}
+	}
+	return open
+}
+
+// needs turns a step's needs into node ids: the previous step unless the file says otherwise.
+func (g *imageGraph) needs(s *spec.Step, prev, first string) []string {
+	if !s.NeedsSet {
+		return []string{prev}
+	}
+	var ids []string
+	for _, need := range s.Needs {
+		ids = append(ids, g.id(need))
+	}
+	if len(ids) == 0 {
+		return []string{first}
+	}
+	return ids
+}
+
+// merge stacks the states of several nodes: those of the first, then what the others add.
+func (g *imageGraph) merge(needs []string) []string {
+	var stack []string
+	for _, need := range needs {
+		for _, key := range g.layers[need] {
+			if !slices.Contains(stack, key) {
+				stack = append(stack, key)
+			}
+		}
+	}
+	return stack
+}
+
+// step adds a node for one step, with its key.
+func (g *imageGraph) step(s *spec.Step, kind Kind, needs []string) *Node {
+	if slices.Contains(reserved, s.ID) && (kind == KindStep || kind == KindTest) {
+		g.diags.Addf(s.Pos, "reserved-id", "give the step another id", "id %q is reserved for a part of every pipeline", s.ID)
+	}
+	parts := g.common(kind)
+	def, ok := g.opts.Steps[s.Uses]
+	if !ok {
+		panic("plan: step kind without definition: " + s.Uses)
+	}
+	parts["step"] = def.Name + "@" + def.Version
+	valueParts(parts, "with", s.With)
+	for name, v := range s.Env {
+		parts["env."+name] = digest(v.Canonical())
+		g.secretParts(parts, v)
+	}
+	if s.When != nil {
+		parts["when"] = digest(s.When.Canonical())
+	}
+	g.upstream(parts, needs)
+	g.outputs(parts, s)
+	n := &Node{
+		ID: g.id(s.ID), Kind: kind, Title: s.Uses, Needs: needs, Parts: parts,
+		Pos: s.Pos, Image: g.img, Step: s,
+	}
+	n.Inputs = g.inputs(parts, def, s)
+	if s.Skip != "" {
+		n.Action, n.Why = Skip, []string{s.Skip}
+	}
+	g.ids[s.ID] = n
+	return g.add(n)
+}
+
+// upstream adds the keys of the nodes that a node needs. A skipped node passes on the
+// keys of its own needs, so that skipping a step and leaving it out are the same.
+func (g *imageGraph) upstream(parts map[string]string, needs []string) {
+	for _, need := range needs {
+		n := g.byID[need]
+		if n == nil {
+			continue // spec has reported it
+		}
+		if n.Step != nil && n.Step.Skip != "" {
+			g.upstream(parts, n.Needs)
+			continue
+		}
+		parts["upstream "+strings.TrimPrefix(n.ID, g.img.Name+"/")] = n.Key
+	}
+}
+
+// outputs ties a step to the keys of the steps whose outputs it uses.
+func (g *imageGraph) outputs(parts map[string]string, s *spec.Step) {
+	waits := s.With.Steps()
+	for _, v := range s.Env {
+		waits = append(waits, v.Steps()...)
+	}
+	if s.When != nil {
+		waits = append(waits, s.When.Steps()...)
+	}
+	for _, id := range waits {
+		if n := g.ids[id]; n != nil {
+			parts["outputs of "+id] = n.Key
+		}
+	}
+}
+
+func (g *imageGraph) secretParts(parts map[string]string, v spec.Value) {
+	for _, name := range v.Secrets() {
+		sum, err := g.env.SecretDigest(g.ctx, g.img.Pipeline, name)
+		if err != nil {
+			g.diags.Addf(g.img.Pipeline.Secrets[name].Pos, "secret-unavailable", "", "secret %q: %v", name, err)
+			continue
+		}
+		parts["secret "+name] = sum
+	}
+}
+
+func (g *imageGraph) inputs(parts map[string]string, def step.Step, s *spec.Step) map[string]*Input {
+	found := map[string]*Input{}
+	for _, ref := range fileRefs(def.Schema, s.With) {
+		in, err := g.project.Input(ref.Name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			g.diags.Addf(s.With.Pos(ref.Pointer), "file-not-found", "paths start at the folder of the pipeline file",
+				"there is no file %q", ref.Name)
+		case err != nil:
+			g.diags.Addf(s.With.Pos(ref.Pointer), "file-unreadable", "", "%v", err)
+		default:
+			found[ref.Name] = in
+			parts["file "+ref.Name] = in.Digest
+		}
+	}
+	return found
+}
+
+// seal adds the seal node and the disk on top of everything.
+func (g *imageGraph) seal(last []string) {
+	s := &spec.Step{ID: "seal", Section: step.Seal, Uses: "seal", With: spec.NewValue(map[string]any{}), Pos: g.img.Pipeline.Base.Pos}
+	n := g.step(s, KindSeal, last)
+	n.Title = "remove what must not be in an image"
+	n.Layers = g.merge(last)
+	g.img.Stack = append(slices.Clone(n.Layers), n.Key)
+	g.layers[n.ID] = g.img.Stack
+
+	parts := g.common(KindDisk)
+	g.upstream(parts, []string{n.ID})
+	local := g.img.Pipeline.Local
+	parts["disk.size"] = fmt.Sprint(local.DiskSize)
+	parts["firmware"] = strings.Join(slices.Sorted(slices.Values(local.Firmware)), ",")
+	parts["image"] = g.img.Name
+	g.disk = g.add(&Node{
+		ID: g.id("disk"), Kind: KindDisk, Title: "write the disk", Needs: []string{n.ID},
+		Parts: parts, Layers: g.img.Stack, Pos: local.Pos, Image: g.img,
+	})
+	g.img.DiskKey = g.disk.Key
+}
+
+// finish adds the files, tests, publish, copies and retain.
+func (g *imageGraph) finish() {
+	p := g.img.Pipeline
+	parts := g.common(KindFiles)
+	g.upstream(parts, []string{g.disk.ID})
+	formats := slices.Sorted(slices.Values(p.Local.Formats))
+	parts["formats"] = strings.Join(formats, ",")
+	files := g.add(&Node{
+		ID: g.id("files"), Kind: KindFiles, Title: "digests, " + strings.Join(formats, ", "),
+		Needs: []string{g.disk.ID}, Parts: parts, Pos: p.Local.Pos, Image: g.img,
+	})
+	tests := g.tests()
+	if p.Publish == nil {
+		return
+	}
+	if len(tests) == 0 {
+		g.diags.Addf(p.Publish.Pos, "untested-publish", "add a test, such as\ntests:\n  - uses: boot",
+			"nothing is published untested, and this pipeline has no tests")
+	}
+	g.publish(append([]string{files.ID}, tests...))
+}
+
+func (g *imageGraph) tests() []string {
+	prev := g.disk.ID
+	var ids []string
+	for i := range g.img.Pipeline.Steps {
+		s := &g.img.Pipeline.Steps[i]
+		if s.Section != step.Tests {
+			continue
+		}
+		n := g.step(s, KindTest, g.needs(s, prev, g.disk.ID))
+		// A test reads the image whatever tests came before it: its verdict depends on
+		// the disk alone, so a changed test doesn't make its followers run again.
+		g.rekey(n, g.disk)
+		ids = append(ids, n.ID)
+		prev = n.ID
+	}
+	return ids
+}
+
+// rekey makes a node's key depend on one upstream node instead of those it waits for.
+func (g *imageGraph) rekey(n, upstream *Node) {
+	for name := range n.Parts {
+		if strings.HasPrefix(name, "upstream ") {
+			delete(n.Parts, name)
+		}
+	}
+	g.upstream(n.Parts, []string{upstream.ID})
+	n.Key = Key(n.Parts)
+}
+
+func (g *imageGraph) publish(needs []string) {
+	p := g.img.Pipeline
+	with := map[string]any{"name": p.Publish.Name, "tags": stringMap(p.Publish.Tags)}
+	if p.Publish.Channel != "" {
+		with["channel"] = p.Publish.Channel
+	}
+	if p.Publish.DeprecateAfter > 0 {
+		with["deprecate-after"] = p.Publish.DeprecateAfter.String()
+	}
+	s := &spec.Step{ID: "publish", Section: step.Publish, Uses: "publish", With: spec.NewValue(with), Pos: p.Publish.Pos}
+	n := g.step(s, KindPublish, needs)
+	n.Title = p.Publish.Name
+	n.Parts["release"] = p.Release
+	// What is published is the disk and its files: changing a test makes the test run
+	// again, and doesn't make another build of the same bytes.
+	g.rekey(n, g.byID[g.id("files")])
+	g.img.PublishKey = n.Key
+	after := []string{n.ID}
+	if p.Copy != nil {
+		after = g.copies(n)
+	}
+	if p.Retain != nil {
+		g.retain(after)
+	}
+}
+
+func stringMap(m map[string]string) map[string]any {
+	out := map[string]any{}
+	for k, v := range m {
+		out[k] = v
+	}
+	return out
+}
+
+func (g *imageGraph) copies(publish *Node) []string {
+	p := g.img.Pipeline
+	var ids []string
+	for _, region := range p.Copy.Regions {
+		s := &spec.Step{
+			ID: "copy-" + region, Section: step.Copy, Uses: "copy",
+			With: spec.NewValue(map[string]any{"region": region}), Pos: p.Copy.Pos,
+		}
+		n := g.step(s, KindCopy, []string{publish.ID})
+		n.Title, n.Region = "copy to "+region, region
+		ids = append(ids, n.ID)
+	}
+	return ids
+}
+
+func (g *imageGraph) retain(needs []string) {
+	r := g.img.Pipeline.Retain
+	with := map[string]any{}
+	if r.Keep > 0 {
+		with["keep"] = r.Keep
+	}
+	if r.MaxAge > 0 {
+		with["max-age"] = r.MaxAge.String()
+	}
+	if r.MinAge > 0 {
+		with["min-age"] = r.MinAge.String()
+	}
+	s := &spec.Step{ID: "retain", Section: step.Retain, Uses: "retain", With: spec.NewValue(with), Pos: r.Pos}
+	g.step(s, KindRetain, needs).Title = "retire older builds"
+}
