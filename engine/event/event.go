@@ -40,7 +40,9 @@ const (
 	Skipped   State = "skipped"
 	Failed    State = "failed"
 	Cancelled State = "cancelled"
-	// Undone is failed or cancelled with everything it made removed again.
+	// Undone is cancelled, with something already made and all of it removed again.
+	// A node that failed stays failed, whatever was removed; one that was cancelled before
+	// it made anything, or that left something behind, is cancelled.
 	Undone State = "undone"
 )
 

@@ -34,7 +34,7 @@ type Task struct {
 	// Test says that a step.TestFailed of this task makes the run end with the tests' exit code.
 	Test bool
 	// Partial says that a failure of this task (a region's copy) leaves the run partly
-	// published instead of failed. It stops its dependents like any failure.
+	// published instead of failed. It stops its dependents like any failure, and no other task.
 	Partial bool
 	// Holds names resources that are shared between tasks, such as a booted guest.
 	// Options.Release is called for each once no task that holds it can run any more.
@@ -44,7 +44,8 @@ type Task struct {
 	Exclusive string
 	// Cached returns the outputs of an earlier run of the same key. Nil means never cached.
 	Cached func(ctx context.Context) (out step.Outputs, ok bool, err error)
-	// Do does the work. Nil is a task that only joins others.
+	// Do does the work. Nil is a task that only joins others. It must return soon after
+	// ctx ends: an attempt that goes on can't be undone, so Run waits for it.
 	Do func(ctx context.Context, a *Attempt) (step.Outputs, error)
 }
 
@@ -59,7 +60,8 @@ type Options struct {
 	KeepGoing bool
 	// Timeout of an attempt of a task that names none; 0 means no limit.
 	Timeout time.Duration
-	// UndoTimeout bounds the removal of what one task left; 0 means one minute.
+	// UndoTimeout bounds the removal of what one attempt left, and the release of one
+	// shared resource; 0 means one minute.
 	UndoTimeout time.Duration
 	Journal     *journal.Journal
 	// LogDir is where per-task logs are written.
@@ -72,7 +74,7 @@ type Options struct {
 	Mask *Mask
 	// Cleanup removes a resource whose claim was still open when its attempt ended.
 	Cleanup func(ctx context.Context, r builder.Resource) error
-	// Release ends a shared resource (see Task.Holds).
+	// Release ends a shared resource (see Task.Holds), which may never have been made.
 	Release func(ctx context.Context, name string) error
 	// LockDir holds the lock files of Task.Exclusive, shared by all processes of one state folder.
 	LockDir string
@@ -86,27 +88,42 @@ type Attempt struct {
 	// Number counts from 1.
 	Number int
 	// Log takes output: whole lines become log events and go to the task's log file.
+	// It is safe for concurrent use, and fails once the log has reached Options.MaxLog.
 	Log io.Writer
-	// Progress reports work done; total 0 means unknown.
+	// Progress reports work done; total 0 means unknown. It may be called as often as
+	// is handy: calls less than a tenth of a second apart are left out.
 	Progress func(done, total int64, unit string)
-	// Outputs of the tasks done so far, by task id.
+	// Outputs of the tasks done so far, by task id. Nil for a task that isn't done.
 	Outputs func(task string) step.Outputs
 
 	ledger builder.Ledger
+	shared func(name string) builder.Ledger
 }
+
+// Intent implements [builder.Ledger]: r is in the journal, durably, when it returns.
+func (a *Attempt) Intent(ctx context.Context, r builder.Resource) (builder.Claim, error) {
+	return a.ledger.Intent(ctx, r)
+}
+
+// Shared returns the ledger of one of Task.Holds. Its claims outlive the attempt; those
+// still open after Options.Release are cleaned up then. Asking for a name that the task
+// doesn't hold is a bug and panics.
+func (a *Attempt) Shared(name string) builder.Ledger { return a.shared(name) }
 
 // Result is how a run ended.
 type Result struct {
-	// State is Done, Failed or Cancelled.
+	// State is Done, Failed (partly published included) or Cancelled.
 	State event.State
 	// Tasks holds the end state of each task, by id.
 	Tasks map[string]TaskResult
-	// First is the id of the task whose failure is the root cause, or empty.
+	// First is the id of the task that failed first among those whose failure decided
+	// ExitCode, or empty. Failures with ContinueOnError don't count.
 	First string
 	// Leftovers are resources that could not be removed.
 	Leftovers []Leftover
 	// ExitCode is as in the command line's help: 0 ok, 1 failed, 3 tests failed,
-	// 4 partly published, 5 something could not be cleaned up, 130 interrupted.
+	// 4 partly published, 5 something could not be cleaned up, 130 interrupted. Of several
+	// that apply it is the first of 130, 1, 3, 4, 5.
 	ExitCode int
 }
 
@@ -116,14 +133,18 @@ type TaskResult struct {
 	Reason  string
 	Outputs step.Outputs
 	Err     error
-	// Elapsed is the wall time of all attempts.
+	// Elapsed is the wall time of all attempts, the pauses between them and the undo
+	// included; the wait for another process is not.
 	Elapsed time.Duration
+	// LogPath is the task's log file, or empty when it printed nothing.
 	LogPath string
 }
 
-// Leftover is a resource that could not be removed, and why.
+// Leftover is a resource that could not be removed, and why. Its claim is open in the
+// journal, so that a later cleanup finds it.
 type Leftover struct {
 	Resource builder.Resource
-	Task     string
-	Err      error
+	// Task is the id of the task that made it; empty for a shared resource whose release failed.
+	Task string
+	Err  error
 }
