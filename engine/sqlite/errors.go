@@ -82,7 +82,7 @@ func (e *Error) remedy() string {
 	case ReadOnly:
 		return "make the folder and the file writable for this user, or choose another state folder with --state"
 	case Missing:
-		return "make its folder, or choose another state folder with --state"
+		return "see that its folder is there and that nothing but a file has its name, or choose another state folder with --state"
 	case Busy:
 		return "look for a gild that hangs (gild runs), end it, and run the command again"
 	default:
@@ -122,6 +122,10 @@ func kindOf(err error) (kind Kind, ok bool) {
 	}
 	switch e.Code() & 0xff {
 	case lib.SQLITE_CORRUPT, lib.SQLITE_NOTADB:
+		return Damaged, true
+	case lib.SQLITE_ERROR:
+		// Our statements are fixed and fit our schema: one that doesn't fit the file's means
+		// that the file's was overwritten.
 		return Damaged, true
 	case lib.SQLITE_FULL:
 		return Full, true
