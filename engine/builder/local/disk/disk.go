@@ -167,7 +167,7 @@ func (l Layout) write(ctx context.Context, f *os.File, root, scratch string, b b
 		case typeESP:
 			err = l.writeESP(ctx, f, p, scratch, b, log)
 		default:
-			err = l.writeRoot(ctx, f, root, offset, size, log)
+			err = l.writeRoot(ctx, f, root, offset, size)
 		}
 		if err != nil {
 			return fmt.Errorf("partition %s: %w", strings.TrimPrefix(p.Name, "gild-"), err)

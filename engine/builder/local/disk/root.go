@@ -2,21 +2,24 @@ package disk
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
-	"strconv"
+
+	"github.com/gildhq/gild/engine/builder/local/ext4"
 )
 
-// writeRoot makes the root file system with mke2fs.
-func (l Layout) writeRoot(ctx context.Context, f *os.File, root string, offset, size int64, log io.Writer) error {
-	cmd := exec.CommandContext(ctx, "mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-d", root, "-L", "gild-root", "-U", l.id("root file system").String(),
-		"-E", fmt.Sprintf("offset=%d,hash_seed=%s,root_owner=0:0", offset, l.id("directory hash")), f.Name(), strconv.FormatInt(size/1024, 10)+"k")
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "E2FSPROGS_FAKE_TIME=" + strconv.FormatInt(l.Clock.Unix(), 10)}
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("mke2fs: %w", err)
+// writeRoot makes the root file system in its partition.
+func (l Layout) writeRoot(ctx context.Context, f *os.File, root string, offset, size int64) error {
+	err := ext4.Write(ctx, f, offset, root, ext4.Options{
+		Size: size, UUID: l.id("root file system"), HashSeed: l.id("directory hash"), Label: "gild-root", Clock: l.Clock,
+	})
+	if full := (*ext4.NoSpaceError)(nil); errors.As(err, &full) {
+		// Inode tables and journal grow with the disk: an eighth covers them.
+		want := l.Size + (full.Need-full.Have)*9/8
+		const step = 64 * mib
+		return fmt.Errorf("the disk of %d MiB is too small: %w; set builders.local.disk.size to %dMiB or more",
+			l.Size/mib, err, (want+step-1)/step*step/mib)
 	}
-	return nil
+	return err
 }

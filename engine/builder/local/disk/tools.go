@@ -13,7 +13,6 @@ type Tool struct {
 // Tools lists what the host must have.
 func Tools() []Tool {
 	return []Tool{
-		{"mke2fs", "e2fsprogs", "makes the root file system"},
 		{"grub-mkimage", "grub-common", "makes the boot loader of a disk"},
 		{grubModules + "/i386-pc/boot.img", "grub-pc-bin", "boots a disk with BIOS firmware"},
 		{grubModules + "/x86_64-efi/modinfo.sh", "grub-efi-amd64-bin", "boots a disk with UEFI firmware"},
