@@ -1,0 +1,203 @@
+package spec
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/santhosh-tekuri/jsonschema/v5"
+
+	"github.com/gildhq/gild/engine/step"
+	"github.com/gildhq/gild/schemas"
+)
+
+// Catalog is the set of steps a pipeline may use, with their schemas compiled.
+// It never changes once made, and is safe for concurrent use.
+type Catalog struct {
+	envelope *shape
+	kinds    map[string]*kind
+	// names are the steps' names, sorted.
+	names []string
+}
+
+// kind is one step with the schema of its `with`.
+type kind struct {
+	step step.Step
+	with *shape
+	// dynamicFormats tells that the schema has paths or scripts in it.
+	formats bool
+}
+
+const envelopeURL = "gild:///pipeline"
+
+// NewCatalog compiles the schemas of the steps. It fails for two steps with one name, and
+// for a schema that isn't a valid JSON Schema of an object or refers outside itself.
+func NewCatalog(steps []step.Step) (*Catalog, error) {
+	envelope, err := newShape(envelopeURL, schemas.Pipeline())
+	if err != nil {
+		return nil, err
+	}
+	c := &Catalog{envelope: envelope, kinds: make(map[string]*kind, len(steps))}
+	for _, s := range steps {
+		if _, ok := c.kinds[s.Name]; ok {
+			return nil, fmt.Errorf("two steps have the name %q", s.Name)
+		}
+		with, err := newShape("gild:///steps/"+s.Name, s.Schema)
+		if err != nil {
+			return nil, fmt.Errorf("schema of step %q: %w", s.Name, err)
+		}
+		c.kinds[s.Name] = &kind{step: s, with: with, formats: bytes.Contains(s.Schema, []byte(`"gild-`))}
+		c.names = append(c.names, s.Name)
+	}
+	slices.Sort(c.names)
+	return c, nil
+}
+
+// shape is a compiled schema together with its parts by location.
+type shape struct {
+	schema *jsonschema.Schema
+	parts  map[string]*jsonschema.Schema
+}
+
+func newShape(url string, text []byte) (*shape, error) {
+	compiler := jsonschema.NewCompiler()
+	compiler.Draft = jsonschema.Draft2020
+	compiler.AssertFormat = true
+	compiler.ExtractAnnotations = true
+	compiler.LoadURL = func(url string) (io.ReadCloser, error) {
+		return nil, fmt.Errorf("%s is outside of the schema", url)
+	}
+	for name, f := range formats {
+		compiler.Formats[name] = func(v any) bool {
+			s, ok := v.(string)
+			return !ok || f.check(s) == nil
+		}
+	}
+	if err := compiler.AddResource(url, bytes.NewReader(text)); err != nil {
+		return nil, err
+	}
+	schema, err := compiler.Compile(url)
+	if err != nil {
+		return nil, errors.New(strings.TrimPrefix(err.Error(), "jsonschema: "))
+	}
+	c := &shape{schema: schema, parts: map[string]*jsonschema.Schema{}}
+	c.index(schema)
+	return c, nil
+}
+
+// index records a schema and all its parts by their location.
+func (c *shape) index(s *jsonschema.Schema) {
+	if s == nil || c.parts[s.Location] != nil {
+		return
+	}
+	c.parts[s.Location] = s
+	for _, part := range parts(s) {
+		c.index(part)
+	}
+}
+
+// parts returns the schemas directly inside a schema.
+func parts(s *jsonschema.Schema) []*jsonschema.Schema {
+	all := inPlace(s)
+	all = append(all, s.Not, s.If, s.PropertyNames, s.Items2020, s.Contains, s.UnevaluatedItems, s.UnevaluatedProperties)
+	all = append(all, s.PrefixItems...)
+	for _, p := range s.Properties {
+		all = append(all, p)
+	}
+	for _, p := range s.PatternProperties {
+		all = append(all, p)
+	}
+	for _, extra := range []any{s.AdditionalProperties, s.Items, s.AdditionalItems} {
+		if p, ok := extra.(*jsonschema.Schema); ok {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// inPlace returns the schemas that apply to the same value as s.
+func inPlace(s *jsonschema.Schema) []*jsonschema.Schema {
+	all := []*jsonschema.Schema{s.Ref, s.DynamicRef, s.Then, s.Else}
+	all = append(all, s.AllOf...)
+	all = append(all, s.AnyOf...)
+	all = append(all, s.OneOf...)
+	for _, d := range s.DependentSchemas {
+		all = append(all, d)
+	}
+	return all
+}
+
+// keys returns the property names a schema knows, sorted.
+func keys(s *jsonschema.Schema) []string {
+	known := map[string]bool{}
+	seen := map[*jsonschema.Schema]bool{}
+	var walk func(s *jsonschema.Schema)
+	walk = func(s *jsonschema.Schema) {
+		if s == nil || seen[s] {
+			return
+		}
+		seen[s] = true
+		for name := range s.Properties {
+			known[name] = true
+		}
+		for _, part := range inPlace(s) {
+			walk(part)
+		}
+	}
+	walk(s)
+	names := make([]string, 0, len(known))
+	for name := range known {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// at returns the schemas that describe a key of an object, or an item of a list.
+func at(s *jsonschema.Schema, token string, list bool, seen map[*jsonschema.Schema]bool) []*jsonschema.Schema {
+	if s == nil || seen[s] {
+		return nil
+	}
+	seen[s] = true
+	var found []*jsonschema.Schema
+	add := func(v any) {
+		if p, ok := v.(*jsonschema.Schema); ok && p != nil {
+			found = append(found, p)
+		}
+	}
+	if list {
+		add(s.Items2020)
+		add(s.Items)
+	} else if p, ok := s.Properties[token]; ok {
+		add(p)
+	} else {
+		for re, p := range s.PatternProperties {
+			if re.MatchString(token) {
+				add(p)
+			}
+		}
+		add(s.AdditionalProperties)
+	}
+	for _, part := range inPlace(s) {
+		found = append(found, at(part, token, list, seen)...)
+	}
+	return found
+}
+
+// hasFormat tells whether one of the schemas, or one that applies in the same place,
+// has a format.
+func hasFormat(all []*jsonschema.Schema, format string) bool {
+	seen := map[*jsonschema.Schema]bool{}
+	var walk func(s *jsonschema.Schema) bool
+	walk = func(s *jsonschema.Schema) bool {
+		if s == nil || seen[s] {
+			return false
+		}
+		seen[s] = true
+		return s.Format == format || slices.ContainsFunc(inPlace(s), walk)
+	}
+	return slices.ContainsFunc(all, walk)
+}

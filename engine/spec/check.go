@@ -1,0 +1,489 @@
+package spec
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/santhosh-tekuri/jsonschema/v5"
+
+	"github.com/gildhq/gild/engine/diag"
+)
+
+// codeSecretLiteral marks a secret written into the file. Its source line is never shown.
+const codeSecretLiteral = "secret-literal"
+
+// report turns the errors of one schema validation into diagnostics.
+type report struct {
+	shape  *shape
+	source *source
+	root   *node
+	diags  *diag.List
+	// skip tells whether to leave out an error of a keyword at a node.
+	skip func(n *node, keyword string) bool
+	// secrets tells that root is a pipeline file, whose secrets must not be shown.
+	secrets bool
+}
+
+// check validates value, the plain data of r.root.
+func (r *report) check(value any) {
+	err := r.validate(value)
+	if err == nil {
+		return
+	}
+	if ve, ok := err.(*jsonschema.ValidationError); ok {
+		r.walk(ve)
+		return
+	}
+	r.diags.Addf(r.source.value(r.root), "schema", "", "%v", err)
+}
+
+// validate guards against the schema library's panics for values it doesn't expect.
+func (r *report) validate(value any) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the value can't be checked: %v", p)
+		}
+	}()
+	return r.shape.schema.Validate(value)
+}
+
+func (r *report) walk(ve *jsonschema.ValidationError) {
+	location, keyword := splitLast(ve.AbsoluteKeywordLocation)
+	if keyword == "anyOf" || keyword == "oneOf" {
+		r.union(ve, location)
+		return
+	}
+	if len(ve.Causes) == 0 {
+		r.leaf(ve, location, keyword)
+		return
+	}
+	for _, cause := range ve.Causes {
+		r.walk(cause)
+	}
+}
+
+// union reports a value that fits none of several schemas, or more than one: only the
+// alternatives that have the value's type are worth talking about.
+func (r *report) union(ve *jsonschema.ValidationError, location string) {
+	schema := r.shape.parts[location]
+	n, _ := r.root.find(instancePointer(ve.InstanceLocation))
+	if r.skip(n, "type") {
+		return
+	}
+	if len(ve.Causes) == 0 {
+		r.tooMany(ve, schema, n)
+		return
+	}
+	var fitting []*jsonschema.ValidationError
+	var missing []string
+	var types []string
+	for _, cause := range ve.Causes {
+		all := leaves(cause)
+		if i := slices.IndexFunc(all, func(l *jsonschema.ValidationError) bool {
+			_, keyword := splitLast(l.AbsoluteKeywordLocation)
+			return keyword == "type" && l.InstanceLocation == ve.InstanceLocation
+		}); i >= 0 {
+			location, _ := splitLast(all[i].AbsoluteKeywordLocation)
+			if part := r.shape.parts[location]; part != nil {
+				types = append(types, part.Types...)
+			}
+			continue
+		}
+		fitting = append(fitting, cause)
+		if location, keyword := splitLast(all[0].AbsoluteKeywordLocation); keyword == "required" && len(all) == 1 {
+			missing = append(missing, r.missing(r.shape.parts[location], n)...)
+		}
+	}
+	switch {
+	case len(fitting) == 0:
+		r.wrongType(n, types, "")
+	case len(missing) >= len(fitting) && len(fitting) > 1:
+		r.diags.Addf(r.source.name(n), "missing-key", "", "one of %s is needed", quoted(missing, "or"))
+	default:
+		best := slices.MinFunc(fitting, func(a, b *jsonschema.ValidationError) int {
+			return len(leaves(a)) - len(leaves(b))
+		})
+		r.walk(best)
+	}
+}
+
+// tooMany reports a value that fits several alternatives of which only one may hold.
+func (r *report) tooMany(ve *jsonschema.ValidationError, schema *jsonschema.Schema, n *node) {
+	var present []string
+	if schema != nil {
+		for _, alternative := range schema.OneOf {
+			for _, name := range alternative.Required {
+				if n.fields[name] != nil && !slices.Contains(present, name) {
+					present = append(present, name)
+				}
+			}
+		}
+	}
+	if len(present) < 2 {
+		r.diags.Addf(r.source.name(n), "schema", "", "%s", ve.Message)
+		return
+	}
+	r.diags.Addf(r.source.name(n.fields[present[1]]), "conflicting-keys", "remove all but one",
+		"only one of %s can be given", quoted(present, "and"))
+}
+
+func leaves(ve *jsonschema.ValidationError) []*jsonschema.ValidationError {
+	if len(ve.Causes) == 0 {
+		return []*jsonschema.ValidationError{ve}
+	}
+	var all []*jsonschema.ValidationError
+	for _, cause := range ve.Causes {
+		all = append(all, leaves(cause)...)
+	}
+	return all
+}
+
+// splitLast splits a keyword location into the schema's location and the keyword.
+func splitLast(location string) (schema, keyword string) {
+	i := strings.LastIndexByte(location, '/')
+	if i < 0 {
+		return location, ""
+	}
+	return location[:i], location[i+1:]
+}
+
+// instancePointer undoes the percent-encoding of the library's instance locations,
+// which leaves a plain JSON pointer.
+func instancePointer(location string) string {
+	tokens := strings.Split(location, "/")
+	for i, t := range tokens {
+		if plain, err := url.PathUnescape(t); err == nil {
+			tokens[i] = plain
+		}
+	}
+	return strings.Join(tokens, "/")
+}
+
+func (r *report) leaf(ve *jsonschema.ValidationError, location, keyword string) {
+	n, exact := r.root.find(instancePointer(ve.InstanceLocation))
+	schema := r.shape.parts[location]
+	if schema == nil || !exact {
+		r.diags.Addf(r.source.name(n), "schema", "", "%s", ve.Message)
+		return
+	}
+	if r.skip(n, keyword) {
+		return
+	}
+	if strings.Contains(ve.KeywordLocation, "/propertyNames/") {
+		r.badName(n, schema, ve.InstanceLocation)
+		return
+	}
+	pos, what := r.source.value(n), written(n)
+	switch keyword {
+	case "type":
+		r.wrongType(n, schema.Types, schema.Format)
+	case "enum":
+		known := texts(schema.Enum)
+		r.diags.Addf(pos, "bad-value", didYouMean(n.text(), known, ""), "%s is not one of %s", what, strings.Join(known, ", "))
+	case "const":
+		r.diags.Addf(pos, "bad-value", "", "%s must be %v", what, schema.Constant[0])
+	case "required":
+		for _, name := range r.missing(schema, n) {
+			r.missingKey(n, schema, name)
+		}
+	case "additionalProperties":
+		r.unknownKeys(n, schema)
+	case "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "multipleOf":
+		r.diags.Addf(pos, "out-of-range", schema.Description, "%s is %s", what, bound(keyword, schema))
+	case "pattern":
+		r.diags.Addf(pos, "bad-text", hintOf(schema), "%s is not allowed here", what)
+	case "format":
+		r.badFormat(n, schema)
+	case "minItems", "minLength", "minProperties":
+		r.tooFew(n, schema, keyword)
+	case "maxItems", "maxLength", "maxProperties":
+		r.tooMuch(n, schema, keyword)
+	case "uniqueItems":
+		r.repeated(n)
+	default:
+		r.diags.Addf(pos, "schema", schema.Description, "%s", ve.Message)
+	}
+}
+
+func (r *report) badName(n *node, schema *jsonschema.Schema, location string) {
+	name := location
+	for token := range pointerTokens(instancePointer(location)) {
+		name = token
+	}
+	r.diags.Addf(r.source.name(n), "bad-name", hintOf(schema), "%q is not a name that can be used here", name)
+}
+
+func (r *report) missing(schema *jsonschema.Schema, n *node) []string {
+	var names []string
+	if schema == nil {
+		return nil
+	}
+	for _, name := range schema.Required {
+		if n.fields[name] == nil {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func (r *report) missingKey(n *node, schema *jsonschema.Schema, name string) {
+	hint := ""
+	if p := schema.Properties[name]; p != nil {
+		if hint = hintOf(p); hint != "" {
+			hint = fmt.Sprintf("%s: %s", name, hint)
+		}
+	}
+	r.diags.Addf(r.source.name(n), "missing-key", hint, "the key %q is missing", name)
+}
+
+func (r *report) unknownKeys(n *node, schema *jsonschema.Schema) {
+	known := keys(schema)
+	for _, name := range n.names {
+		if schema.Properties[name] != nil || matchesAny(schema, name) {
+			continue
+		}
+		otherwise := ""
+		if len(known) > 0 {
+			otherwise = "keys are " + strings.Join(known, ", ")
+		}
+		if field := n.fields[name]; r.secrets {
+			r.source.hideSecret(r.root, field)
+		}
+		r.diags.Addf(r.source.name(n.fields[name]), "unknown-key", didYouMean(name, unused(known, n), otherwise),
+			"unknown key %q", name)
+	}
+}
+
+// unused drops the keys that an object already has: they can't be what was meant.
+func unused(known []string, n *node) []string {
+	return slices.DeleteFunc(slices.Clone(known), func(name string) bool { return n.fields[name] != nil })
+}
+
+func matchesAny(schema *jsonschema.Schema, name string) bool {
+	for re := range schema.PatternProperties {
+		if re.MatchString(name) {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *report) badFormat(n *node, schema *jsonschema.Schema) {
+	f, ok := formats[schema.Format]
+	if !ok {
+		r.diags.Addf(r.source.value(n), "bad-text", hintOf(schema), "%s is not a valid %s", written(n), schema.Format)
+		return
+	}
+	if err := f.check(n.text()); err != nil {
+		r.diags.Addf(r.source.value(n), f.code, hintOf(schema), "%v", err)
+	}
+}
+
+func (r *report) tooFew(n *node, schema *jsonschema.Schema, keyword string) {
+	pos := r.source.name(n)
+	switch {
+	case keyword == "minLength" && n.text() == "":
+		r.diags.Addf(pos, "empty-value", hintOf(schema), "the text is empty")
+	case keyword == "minLength":
+		r.diags.Addf(pos, "bad-text", hintOf(schema), "%s is shorter than %d characters", written(n), schema.MinLength)
+	case keyword == "minItems":
+		r.diags.Addf(pos, "too-few", hintOf(schema), "the list has %s; at least %d", plural(len(n.items), "item"), schema.MinItems)
+	case schema.MinProperties == 1 && schema.MaxProperties == 1:
+		r.diags.Addf(pos, "missing-key", "", "one of %s is needed", quoted(keys(schema), "or"))
+	default:
+		r.diags.Addf(pos, "too-few", hintOf(schema), "%s; at least %d", plural(len(n.names), "key"), schema.MinProperties)
+	}
+}
+
+func (r *report) tooMuch(n *node, schema *jsonschema.Schema, keyword string) {
+	pos := r.source.name(n)
+	switch {
+	case keyword == "maxLength":
+		r.diags.Addf(r.source.value(n), "bad-text", hintOf(schema), "the text has %d characters; at most %d",
+			len([]rune(n.text())), schema.MaxLength)
+	case keyword == "maxItems":
+		r.diags.Addf(pos, "too-many", hintOf(schema), "the list has %s; at most %d", plural(len(n.items), "item"), schema.MaxItems)
+	case schema.MaxProperties == 1 && len(n.names) > 1:
+		r.diags.Addf(r.source.name(n.fields[n.names[1]]), "conflicting-keys", "remove all but one",
+			"only one of %s can be given", quoted(n.names, "and"))
+	default:
+		r.diags.Addf(pos, "too-many", hintOf(schema), "%s; at most %d", plural(len(n.names), "key"), schema.MaxProperties)
+	}
+}
+
+func (r *report) repeated(n *node) {
+	seen := map[string]int{}
+	for _, item := range n.items {
+		text := string(canonical(item.value))
+		if line, ok := seen[text]; ok {
+			r.diags.Addf(r.source.value(item), "repeated-item", "remove one of the two",
+				"%s is already on line %d", written(item), line)
+			continue
+		}
+		seen[text] = item.at.Line
+	}
+}
+
+var typeNames = map[string]string{
+	"string": "a string", "integer": "an integer", "number": "a number", "boolean": "true or false",
+	"array": "a list", "object": "a mapping", "null": "nothing",
+}
+
+func (r *report) wrongType(n *node, types []string, format string) {
+	pos := r.source.value(n)
+	names := make([]string, len(types))
+	for i, t := range types {
+		names[i] = typeNames[t]
+	}
+	want := strings.Join(slices.Compact(names), " or ")
+	if r.secrets && r.source.hideSecret(r.root, n) {
+		r.diags.Addf(pos, codeSecretLiteral, "say where it comes from, such as {env: NAME} or {file: path}; and change the secret if it was real",
+			"a secret can't be written into the file")
+		return
+	}
+	if n.value == nil {
+		r.diags.Addf(pos, "empty-value", "give it a value, or remove the key", "expected %s, but there is nothing", want)
+		return
+	}
+	r.diags.Addf(pos, "wrong-type", typeHint(n, types, format), "expected %s, but got %s", want, described(n))
+}
+
+// typeHint says how to write a value so that it has one of the types.
+func typeHint(n *node, types []string, format string) string {
+	is := func(t string) bool { return slices.Contains(types, t) }
+	scalar := n.fields == nil && n.items == nil
+	_, isText := n.value.(string)
+	switch {
+	case n.tmpl != nil && is("string"):
+		return "write string(…) inside the expression"
+	case format == "gild-duration" && scalar:
+		return fmt.Sprintf("give it a unit: %ss or %sm", n.at.Value, n.at.Value)
+	case format == "gild-size" && scalar:
+		return fmt.Sprintf("give it a unit: %sMiB or %sGiB", n.at.Value, n.at.Value)
+	case is("string") && scalar:
+		return fmt.Sprintf("quote it: %q", n.at.Value)
+	case is("boolean") && isText:
+		return wordHint(n.text())
+	case (is("integer") || is("number")) && isText:
+		if _, err := strconv.ParseFloat(n.text(), 64); err == nil {
+			return "remove the quotes"
+		}
+	case is("array") && scalar:
+		return fmt.Sprintf("write a list: [%s]", n.at.Value)
+	}
+	return ""
+}
+
+func wordHint(word string) string {
+	switch strings.ToLower(word) {
+	case "yes", "on", "y", "true":
+		return "write true"
+	case "no", "off", "n", "false":
+		return "write false"
+	}
+	return ""
+}
+
+// described names a value of the wrong type the way it stands in the file.
+func described(n *node) string {
+	switch v := n.value.(type) {
+	case map[string]any:
+		return "a mapping"
+	case []any:
+		return "a list"
+	case string:
+		return fmt.Sprintf("the string %s", written(n))
+	case bool:
+		return fmt.Sprintf("the boolean %t", v)
+	default:
+		return fmt.Sprintf("the number %s", written(n))
+	}
+}
+
+// written is a scalar as it stands in the file: numbers unquoted, texts in quotes and
+// cut when long. A value that came from an expression is shown as what it came to.
+func written(n *node) string {
+	switch v := n.value.(type) {
+	case string:
+		return fmt.Sprintf("%q", cut(v))
+	case map[string]any, []any:
+		return string(cut(string(canonical(v))))
+	case nil:
+		return "null"
+	}
+	if n.tmpl != nil {
+		return string(canonical(n.value))
+	}
+	return n.at.Value
+}
+
+func cut(s string) string {
+	const most = 60
+	if r := []rune(s); len(r) > most {
+		return string(r[:most]) + "…"
+	}
+	return s
+}
+
+func bound(keyword string, s *jsonschema.Schema) string {
+	switch keyword {
+	case "minimum":
+		return "less than " + s.Minimum.RatString()
+	case "exclusiveMinimum":
+		return "not more than " + s.ExclusiveMinimum.RatString()
+	case "maximum":
+		return "more than " + s.Maximum.RatString()
+	case "exclusiveMaximum":
+		return "not less than " + s.ExclusiveMaximum.RatString()
+	default:
+		return "not a multiple of " + s.MultipleOf.RatString()
+	}
+}
+
+// hintOf is what a schema says of itself, made into a hint.
+func hintOf(s *jsonschema.Schema) string {
+	text := s.Description
+	if text == "" && s.Ref != nil {
+		text = s.Ref.Description
+	}
+	return strings.TrimSuffix(lowerFirst(text), ".")
+}
+
+// lowerFirst lowers the first letter of a sentence, unless its first word is a name in capitals.
+func lowerFirst(s string) string {
+	if len(s) < 2 || s[1] < 'a' || s[1] > 'z' {
+		if !strings.HasPrefix(s, "A ") {
+			return s
+		}
+	}
+	return strings.ToLower(s[:1]) + s[1:]
+}
+
+func texts(values []any) []string {
+	all := make([]string, len(values))
+	for i, v := range values {
+		all[i] = fmt.Sprint(v)
+	}
+	return all
+}
+
+func quoted(names []string, word string) string {
+	all := make([]string, len(names))
+	for i, name := range names {
+		all[i] = strconv.Quote(name)
+	}
+	if len(all) < 2 {
+		return strings.Join(all, "")
+	}
+	return strings.Join(all[:len(all)-1], ", ") + " " + word + " " + all[len(all)-1]
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

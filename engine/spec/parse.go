@@ -1,0 +1,224 @@
+package spec
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/gildhq/gild/engine/diag"
+	"github.com/gildhq/gild/engine/step"
+)
+
+// File is a pipeline file that was read: its values with their places, not yet resolved.
+// It never changes once made, and is safe for concurrent use.
+type File struct {
+	path    string
+	source  *source
+	root    *node
+	catalog *Catalog
+	steps   []*stepNode
+	// broken tells that Parse reported errors, so Resolve reports what it can and gives
+	// no pipelines.
+	broken bool
+}
+
+// stepNode is one entry of customize or tests.
+type stepNode struct {
+	section step.Section
+	pointer string
+	node    *node
+	id      string
+	// kind is nil for a step that isn't known.
+	kind *kind
+}
+
+// Parse reads a pipeline file and reports everything that is wrong with its form:
+// syntax, keys, types, and each step's `with` against the step's schema. The path is
+// only used in positions. The File is nil when there is nothing that [File.Resolve]
+// could work on. The list is sorted, and every entry has a line.
+func Parse(path string, src []byte, c *Catalog) (*File, diag.List) {
+	var diags diag.List
+	root, s := readYAML(path, src, &diags)
+	defer s.fill(&diags)
+	if root == nil {
+		return nil, diags
+	}
+	if root.fields == nil {
+		diags.Addf(s.value(root), "wrong-type", "begin with the line `gild: 1`", "a pipeline file is a mapping of keys to values")
+		return nil, diags
+	}
+	f := &File{path: path, source: s, root: root, catalog: c}
+	f.parseTemplates(root, "", &diags)
+	r := report{shape: c.envelope, source: s, root: root, diags: &diags, skip: skipTemplates, secrets: true}
+	r.check(root.value)
+	f.collectSteps(&diags)
+	for _, sn := range f.steps {
+		f.checkUses(sn, &diags)
+	}
+	f.broken = diags.HasErrors()
+	return f, diags
+}
+
+// skipTemplates leaves out what a schema says of a string whose expressions are not
+// evaluated yet.
+func skipTemplates(n *node, _ string) bool { return n.tmpl != nil }
+
+// parseTemplates splits every string that has expressions, and conditions.
+func (f *File) parseTemplates(n *node, pointer string, diags *diag.List) {
+	for _, name := range n.names {
+		field := n.fields[name]
+		if name == "when" && isStep(pointer) && field.tmpl == nil {
+			f.parseCondition(field)
+		}
+		f.parseTemplates(field, join(pointer, name), diags)
+		n.dynamic = n.dynamic || field.dynamic
+	}
+	for i, item := range n.items {
+		f.parseTemplates(item, joinIndex(pointer, i), diags)
+		n.dynamic = n.dynamic || item.dynamic
+	}
+	if n.tmpl == nil || n.tmpl.bare {
+		return
+	}
+	t, bad := parseTemplate(n.text())
+	n.tmpl = t
+	if bad != nil {
+		diags.Addf(f.source.inside(n, bad.offset, 3), "expression-syntax", "end it with }}", "${{ is not closed")
+		n.tmpl, n.dynamic = nil, false
+		return
+	}
+	if static := staticKey(pointer); static != "" {
+		diags.Addf(f.source.inside(n, t.firstOffset(), 1), "expression-not-allowed", "write the value itself",
+			"%s can't have expressions", static)
+	}
+}
+
+func (f *File) parseCondition(n *node) {
+	if text, ok := n.value.(string); ok {
+		n.tmpl = &template{bare: true, pieces: []piece{{expr: text, isExpr: true}}}
+		n.dynamic = true
+	}
+}
+
+func (t *template) firstOffset() int {
+	for _, p := range t.pieces {
+		if p.isExpr {
+			return p.offset - 3
+		}
+	}
+	return 0
+}
+
+// isStep tells whether a pointer is that of an entry of customize or tests.
+func isStep(pointer string) bool {
+	section, rest, ok := strings.Cut(strings.TrimPrefix(pointer, "/"), "/")
+	return ok && (section == string(step.Customize) || section == string(step.Tests)) && !strings.Contains(rest, "/")
+}
+
+// staticKey names the part of the file a pointer is in when that part is read before
+// any expression can be evaluated.
+func staticKey(pointer string) string {
+	section, rest, _ := strings.Cut(strings.TrimPrefix(pointer, "/"), "/")
+	switch section {
+	case "gild", "name", "params", "secrets", "matrix", "builder":
+		return section
+	case "customize", "tests":
+		_, rest, _ := strings.Cut(rest, "/")
+		if key, _, _ := strings.Cut(rest, "/"); key == "id" || key == "uses" || key == "needs" {
+			return key
+		}
+	}
+	return ""
+}
+
+// collectSteps lists the steps of customize and tests and gives each an id.
+func (f *File) collectSteps(diags *diag.List) {
+	taken := map[string]*node{}
+	for _, section := range []step.Section{step.Customize, step.Tests} {
+		list := f.root.get(string(section))
+		if list == nil {
+			continue
+		}
+		for i, item := range list.items {
+			if item.fields == nil {
+				continue
+			}
+			sn := &stepNode{section: section, pointer: joinIndex("/"+string(section), i), node: item}
+			f.steps = append(f.steps, sn)
+			id := item.get("id")
+			if id.text() == "" {
+				continue
+			}
+			if first := taken[id.text()]; first != nil {
+				diags.Addf(f.source.value(id), "duplicate-id", "give each step an id of its own",
+					"the id %q is already taken on line %d", id.text(), first.at.Line)
+				continue
+			}
+			taken[id.text()], sn.id = id, id.text()
+		}
+	}
+	for _, sn := range f.steps {
+		if sn.id == "" {
+			sn.id = autoID(sn.node.get("uses").text(), taken)
+			taken[sn.id] = sn.node
+		}
+	}
+}
+
+// autoID makes an id from what a step uses: "packages", then "packages-2".
+func autoID(uses string, taken map[string]*node) string {
+	name := uses[strings.LastIndexByte(uses, '/')+1:]
+	if name == "" {
+		name = "step"
+	}
+	id := name
+	for n := 2; taken[id] != nil; n++ {
+		id = fmt.Sprintf("%s-%d", name, n)
+	}
+	return id
+}
+
+// checkUses finds the kind of a step, and checks its place and its `with`.
+func (f *File) checkUses(sn *stepNode, diags *diag.List) {
+	uses := sn.node.get("uses")
+	if uses.text() == "" {
+		return
+	}
+	sn.kind = f.catalog.kinds[uses.text()]
+	if sn.kind == nil {
+		f.unknownKind(uses, diags)
+		return
+	}
+	if !slices.Contains(sn.kind.step.Sections, sn.section) {
+		diags.Addf(f.source.value(uses), "wrong-section", "move it to "+sections(sn.kind.step.Sections),
+			"the step %q can't stand in %s", uses.text(), sn.section)
+	}
+	with := sn.node.get("with")
+	if with == nil {
+		with = &node{at: uses.at, fields: map[string]*node{}, value: map[string]any{}}
+	}
+	if with.fields == nil {
+		return
+	}
+	r := report{shape: sn.kind.with, source: f.source, root: with, diags: diags, skip: skipTemplates}
+	r.check(with.value)
+}
+
+func (f *File) unknownKind(uses *node, diags *diag.List) {
+	pos := f.source.value(uses)
+	if strings.Contains(uses.text(), "/") {
+		diags.Addf(pos, "plugin-unsupported", "use a built-in step: "+strings.Join(f.catalog.names, ", "),
+			"plugins can't be run by this version of gild: %q", uses.text())
+		return
+	}
+	diags.Addf(pos, "unknown-step", didYouMean(uses.text(), f.catalog.names, "steps are "+strings.Join(f.catalog.names, ", ")),
+		"there is no step %q", uses.text())
+}
+
+func sections(all []step.Section) string {
+	names := make([]string, len(all))
+	for i, s := range all {
+		names[i] = string(s)
+	}
+	return strings.Join(names, " or ")
+}
