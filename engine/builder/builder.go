@@ -154,4 +154,7 @@ type Builder interface {
 	// Cleanup removes a resource that a dead process or a failed attempt left. It is
 	// idempotent: a resource that is gone, or was never made, is no error.
 	Cleanup(ctx context.Context, r Resource) error
+	// Sweep lists debris that no ledger knows and no living process uses, and removes it
+	// unless dry.
+	Sweep(ctx context.Context, dry bool) ([]Resource, error)
 }

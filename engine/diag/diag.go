@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Severity tells whether a diagnostic stops the work.
@@ -122,4 +123,22 @@ func (l List) Err() error {
 		return nil
 	}
 	return &Failed{List: l}
+}
+
+// FillSource sets the source line of every diagnostic that has a line and no source
+// yet from the text of its file. All of the list must be about that file.
+func (l List) FillSource(text []byte) {
+	var lines []string
+	for i := range l {
+		d := &l[i]
+		if d.Source != "" || d.Pos.Line == 0 {
+			continue
+		}
+		if lines == nil {
+			lines = strings.Split(string(text), "\n")
+		}
+		if d.Pos.Line <= len(lines) {
+			d.Source = strings.TrimSuffix(lines[d.Pos.Line-1], "\r")
+		}
+	}
 }

@@ -20,7 +20,7 @@ func (p *Plan) decide(ctx context.Context, env Env, sel Selection) error {
 		case !picked.in[n.ID]:
 			n.Action, n.Why = Skip, []string{"not selected"}
 		case picked.forced[n.ID]:
-			n.Action, n.Why = Run, []string{"asked for with --from"}
+			n.Action, n.Forced, n.Why = Run, true, []string{"asked for with --from"}
 		default:
 			if stored[n.ID], err = env.Stored(ctx, n); err != nil {
 				return fmt.Errorf("look up %s: %w", n.ID, err)
@@ -36,8 +36,13 @@ func (p *Plan) decide(ctx context.Context, env Env, sel Selection) error {
 	return p.explain(ctx, env)
 }
 
-// demand walks from the ends to the base: a node that isn't stored runs when it is an
-// end of the graph, or when a node that runs needs it.
+// result tells nodes whose result somebody asked for from those that only lead there.
+func (k Kind) result() bool {
+	return slices.Contains([]Kind{KindFiles, KindTest, KindPublish, KindCopy, KindRetain}, k)
+}
+
+// demand walks from the ends to the base: a node that isn't stored runs when its result
+// was asked for, when it is an end of the graph, or when a node that runs needs it.
 func (p *Plan) demand(stored map[string]bool) {
 	wanted, has, byKey := map[string]bool{}, map[string]bool{}, map[string]string{}
 	for _, n := range p.Nodes {
@@ -53,7 +58,7 @@ func (p *Plan) demand(stored map[string]bool) {
 		case n.Action == Skip, n.Action == Run:
 		case stored[n.ID]:
 			n.Action = Cached
-		case wanted[n.ID] || !has[n.ID]:
+		case wanted[n.ID] || !has[n.ID] || n.Kind.result():
 			n.Action = Run
 		default:
 			n.Action = Unneeded
@@ -81,7 +86,7 @@ func (p *Plan) explain(ctx context.Context, env Env) error {
 		if n.Action != Run || len(n.Why) > 0 {
 			continue
 		}
-		key, parts, ok, err := env.Previous(ctx, n.ID)
+		key, parts, ok, err := env.Previous(ctx, n)
 		switch {
 		case err != nil:
 			return fmt.Errorf("look up the last key of %s: %w", n.ID, err)

@@ -62,6 +62,8 @@ type Node struct {
 	Layers []string
 	Pos    diag.Pos
 	Action Action
+	// Forced says that the node runs even if its result is stored.
+	Forced bool
 	// Why says why the node runs (what changed) or is left out. Empty for cached nodes.
 	Why []string
 
@@ -108,7 +110,7 @@ type Env interface {
 	// Stored reports whether the node's result is stored.
 	Stored(ctx context.Context, n *Node) (bool, error)
 	// Previous returns the key and parts the node had the last time it was planned for a build.
-	Previous(ctx context.Context, nodeID string) (key string, parts map[string]string, ok bool, err error)
+	Previous(ctx context.Context, n *Node) (key string, parts map[string]string, ok bool, err error)
 	// SecretDigest returns a keyed hash of a secret's value.
 	SecretDigest(ctx context.Context, p *spec.Pipeline, name string) (string, error)
 	// Retirable tells what the retention rule would remove if the image were published now.

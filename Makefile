@@ -1,0 +1,58 @@
+# gild: see README.md. `make demo` builds and boots an image; `make test` runs every test.
+
+GO      ?= go
+STATE   ?= $(CURDIR)/bin/state
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+.PHONY: all demo test check bench fuzz generate host-tools clean
+
+all: bin/gild
+
+bin/gild: FORCE
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/gild ./cmd/gild
+
+.PHONY: FORCE
+FORCE:
+
+## demo: install what the host lacks, build gild, build and boot pipelines/web.yaml
+demo: host-tools bin/gild
+	bin/gild build pipelines/web.yaml
+
+host-tools:
+	sh .ci/host-tools
+
+## test: every test, with the race detector
+test: host-tools
+	$(GO) test -race -timeout 40m ./...
+
+## check: format, vet, staticcheck, generated files
+check:
+	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
+	$(GO) vet ./...
+	$(GO) vet -tags crashtest ./...
+	$(GO) tool staticcheck ./...
+	$(GO) mod tidy -diff
+	$(GO) run ./cmd/gild schema | cmp - schemas/gild.schema.json
+
+## generate: bring generated files up to date
+generate:
+	$(GO) run ./cmd/gild schema > schemas/gild.schema.json.new
+	mv schemas/gild.schema.json.new schemas/gild.schema.json
+
+## bench: every benchmark, with memory
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+FUZZTIME ?= 2m
+## fuzz: each fuzz target for FUZZTIME
+fuzz:
+	@set -e; for dir in $$($(GO) list -f '{{.Dir}}' ./...); do \
+	  for target in $$(grep -ho 'func Fuzz[A-Za-z0-9_]*' $$dir/*_test.go 2>/dev/null | cut -c6-); do \
+	    echo "== $$dir $$target"; (cd $$dir && $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) .); \
+	  done; \
+	done
+
+clean:
+	rm -rf bin

@@ -1,0 +1,199 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/gildhq/gild/engine/builder"
+	"github.com/gildhq/gild/engine/diag"
+	"github.com/gildhq/gild/engine/event"
+	"github.com/gildhq/gild/engine/journal"
+	"github.com/gildhq/gild/engine/run"
+)
+
+// RunInfo is a run as the journal knows it.
+type RunInfo struct {
+	journal.Run
+	// Interrupted says that its process is gone and it hasn't ended: it can be resumed.
+	Interrupted bool
+	// Files are the pipeline files it was asked for.
+	Files []string
+}
+
+// alive tells whether the process that works on a run still exists. A run of another
+// host is taken for alive: only that host can tell.
+func alive(r journal.Run) bool {
+	host, err := os.Hostname()
+	if err != nil || host != r.Host {
+		return true
+	}
+	start, err := processStart(r.PID)
+	return err == nil && start == r.PIDStart
+}
+
+func info(r journal.Run) (RunInfo, error) {
+	var src sources
+	if err := json.Unmarshal(r.Request, &src); err != nil {
+		return RunInfo{}, fmt.Errorf("run %s: read its request: %w", r.ID, err)
+	}
+	out := RunInfo{Run: r, Interrupted: r.State == event.Running && !alive(r), Files: src.Request.Files}
+	return out, nil
+}
+
+// Runs lists the latest n runs, newest first; 0 means all.
+func (e *Engine) Runs(ctx context.Context, n int) ([]RunInfo, error) {
+	runs, err := e.journal.Runs(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	var out []RunInfo
+	for _, r := range runs {
+		i, err := info(r)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, i)
+	}
+	return out, nil
+}
+
+// Run returns one run, by id or unique prefix of it, with its nodes.
+func (e *Engine) Run(ctx context.Context, id string) (RunInfo, []journal.Node, error) {
+	r, err := e.journal.Run(ctx, id)
+	if err != nil {
+		return RunInfo{}, nil, err
+	}
+	i, err := info(r)
+	if err != nil {
+		return RunInfo{}, nil, err
+	}
+	nodes, err := e.journal.Nodes(ctx, r.ID)
+	return i, nodes, err
+}
+
+// LogPath returns the log file of a run's node, which is named whole or without the
+// pipeline's name.
+func (e *Engine) LogPath(ctx context.Context, id, node string) (string, error) {
+	r, nodes, err := e.Run(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	var known []string
+	for _, n := range nodes {
+		if n.ID == node || strings.HasSuffix(n.ID, "/"+node) {
+			return filepath.Join(e.runs(), r.ID, run.LogName(n.ID)), nil
+		}
+		known = append(known, n.ID)
+	}
+	return "", fmt.Errorf("run %s has no node %q; it has %s", r.ID, node, strings.Join(known, ", "))
+}
+
+// Resume finishes a run that was killed, cancelled or failed, from the files as they
+// were when it was started. What it left is cleaned up first.
+func (e *Engine) Resume(ctx context.Context, id string, sink event.Sink) (*Report, diag.List, error) {
+	r, err := e.journal.Run(ctx, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	switch {
+	case r.State == event.Done:
+		return nil, nil, fmt.Errorf("run %s is finished; there is nothing to resume", r.ID)
+	case r.State == event.Running && alive(r):
+		return nil, nil, fmt.Errorf("run %s is still going on, in process %d on %s", r.ID, r.PID, r.Host)
+	}
+	var src sources
+	if err := json.Unmarshal(r.Request, &src); err != nil {
+		return nil, nil, fmt.Errorf("run %s: read its request: %w", r.ID, err)
+	}
+	left, err := e.settle(ctx, r.ID, false)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, l := range left.Left {
+		return nil, nil, fmt.Errorf("remove %s %s, which the run left: %w", l.Resource.Kind, l.Resource.ID, l.Err)
+	}
+	return e.build(ctx, r.ID, src, sink, true)
+}
+
+// GCReport is what a garbage collection found.
+type GCReport struct {
+	// Removed was left by dead runs, and is gone now (or would be, in a dry run).
+	Removed []builder.Resource
+	// Left could not be removed.
+	Left []run.Leftover
+	// Running are the runs in progress, whose resources were left alone.
+	Running []string
+}
+
+// GC removes everything that dead runs left. A dry run only lists it.
+func (e *Engine) GC(ctx context.Context, dry bool) (*GCReport, error) {
+	report, err := e.settle(ctx, "", dry)
+	if err != nil {
+		return report, err
+	}
+	for _, b := range e.builders {
+		found, err := b.Sweep(ctx, dry)
+		if err != nil {
+			return report, err
+		}
+		report.add(found)
+	}
+	return report, nil
+}
+
+// add adds what a sweep found and the journal didn't already name.
+func (g *GCReport) add(found []builder.Resource) {
+	known := map[string]bool{}
+	for _, r := range g.Removed {
+		known[r.Kind+" "+r.ID] = true
+	}
+	for _, r := range found {
+		if !known[r.Kind+" "+r.ID] {
+			g.Removed = append(g.Removed, r)
+		}
+	}
+}
+
+// settle cleans up the open intents of one dead run, or of all.
+func (e *Engine) settle(ctx context.Context, id string, dry bool) (*GCReport, error) {
+	intents, err := e.journal.OpenIntents(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	report := &GCReport{}
+	busy := map[string]bool{}
+	// The latest first: a guest before the folder its disk is in.
+	for i := len(intents) - 1; i >= 0; i-- {
+		in := intents[i]
+		running, seen := busy[in.Run]
+		if !seen {
+			r, err := e.journal.Run(ctx, in.Run)
+			if err != nil {
+				return report, err
+			}
+			running = r.State == event.Running && alive(r)
+			busy[in.Run] = running
+			if running {
+				report.Running = append(report.Running, in.Run)
+			}
+		}
+		if running {
+			continue
+		}
+		if !dry {
+			if err := e.cleanup(ctx, in.Resource); err != nil {
+				report.Left = append(report.Left, run.Leftover{Resource: in.Resource, Task: in.Node, Err: err})
+				continue
+			}
+			if err := e.journal.Settle(ctx, in.ID); err != nil {
+				return report, err
+			}
+		}
+		report.Removed = append(report.Removed, in.Resource)
+	}
+	return report, nil
+}

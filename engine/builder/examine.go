@@ -1,0 +1,23 @@
+package builder
+
+import "context"
+
+// Finding is one thing a builder needs of the host, and whether it is there.
+type Finding struct {
+	// Name is what was looked for, such as "mmdebstrap".
+	Name string
+	OK   bool
+	// Detail says what it is for, or what is wrong with it.
+	Detail string
+	// Packages are the Debian packages that would mend it; Fix is what else to do.
+	Packages []string
+	Fix      string
+	// Optional says that only some pipelines need it, or that it only makes things faster.
+	Optional bool
+}
+
+// Examiner is a builder that can look at the host it runs on.
+type Examiner interface {
+	// Examine looks for all that the builder needs. It changes nothing.
+	Examine(ctx context.Context) []Finding
+}

@@ -1,0 +1,360 @@
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gildhq/gild/engine/builder"
+	"github.com/gildhq/gild/engine/event"
+	"github.com/gildhq/gild/engine/journal"
+	"github.com/gildhq/gild/engine/plan"
+	"github.com/gildhq/gild/engine/run"
+	"github.com/gildhq/gild/engine/spec"
+	"github.com/gildhq/gild/engine/step"
+)
+
+// newRunID returns an id that sorts by time.
+func newRunID(now time.Time) string {
+	return now.UTC().Format("20060102-150405-") + strings.ToLower(rand.Text()[:6])
+}
+
+// execution is one run of a prepared plan.
+type execution struct {
+	*prepared
+	mask   *run.Mask
+	guests *guests
+	logs   string
+}
+
+// execute runs the plan and reports.
+func (b *prepared) execute(ctx context.Context, adopt bool) (*Report, error) {
+	x := &execution{prepared: b, mask: run.NewMask(b.secrets.all()...), logs: filepath.Join(b.Engine.runs(), b.run)}
+	x.guests = &guests{x: x, open: map[string]*sharedGuest{}}
+	if err := os.MkdirAll(x.logs, 0o755); err != nil {
+		return nil, fmt.Errorf("make the log folder: %w", err)
+	}
+	written, err := b.saveLocks()
+	if err != nil {
+		return nil, err
+	}
+	if err := x.begin(ctx, adopt); err != nil {
+		return nil, err
+	}
+	started := b.config.Now()
+	result, err := run.Run(ctx, x.tasks(), run.Options{
+		Run: b.run, Workers: b.src.Request.Jobs, KeepGoing: b.src.Request.KeepGoing,
+		Journal: b.journal, LogDir: x.logs, LockDir: b.Engine.locks(), Mask: x.mask, Now: b.config.Now,
+		Sink: event.Tee(journalSink{b.journal}, b.sink), Cleanup: b.cleanup, Release: x.guests.release,
+	})
+	if err != nil {
+		return nil, err
+	}
+	// The run has ended whatever became of the caller; that must be written down.
+	ctx = context.WithoutCancel(ctx)
+	if err := b.journal.EndRun(ctx, b.run, result.State, result.ExitCode, b.config.Now()); err != nil {
+		return nil, err
+	}
+	if err := b.journal.Flush(ctx); err != nil {
+		return nil, err
+	}
+	return x.report(ctx, result, written, b.config.Now().Sub(started))
+}
+
+// begin records the run, with all that resuming it takes.
+func (x *execution) begin(ctx context.Context, adopt bool) error {
+	pid := os.Getpid()
+	start, err := processStart(pid)
+	if err != nil {
+		return err
+	}
+	if adopt {
+		return x.journal.Adopt(ctx, x.run, pid, start)
+	}
+	request, err := json.Marshal(x.src)
+	if err != nil {
+		return fmt.Errorf("record the run: %w", err)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	return x.journal.StartRun(ctx, journal.Run{
+		ID: x.run, State: event.Running, Started: x.config.Now(), PID: pid, PIDStart: start, Host: host, Request: request,
+	})
+}
+
+// processStart identifies a process beyond its number: when it was started, in clock
+// ticks since the host booted, from field 22 of /proc/PID/stat (see proc(5)).
+func processStart(pid int) (string, error) {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return "", err
+	}
+	// The command's name, in parentheses, may hold spaces.
+	_, rest, _ := strings.Cut(string(data[strings.LastIndexByte(string(data), ')'):]), " ")
+	fields := strings.Fields(rest)
+	if len(fields) < 20 {
+		return "", fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
+	}
+	return fields[19], nil
+}
+
+// journalSink keeps events in the journal. A lost record is reported by the journal's
+// next durable call.
+type journalSink struct{ j *journal.Journal }
+
+func (s journalSink) Emit(e event.Event) { _ = s.j.AddEvent(e) }
+
+// tasks turns the nodes of the plan into tasks.
+func (x *execution) tasks() []run.Task {
+	var tasks []run.Task
+	for _, n := range x.plan.Nodes {
+		tasks = append(tasks, x.task(n))
+	}
+	return tasks
+}
+
+func (x *execution) task(n *plan.Node) run.Task {
+	t := run.Task{ID: n.ID, Title: n.Title, Needs: n.Needs, Key: n.Key, Place: place(n), Attempts: 1}
+	if n.Step != nil {
+		t.Timeout, t.Backoff, t.ContinueOnError = n.Step.Timeout, n.Step.Retry.Backoff, n.Step.ContinueOnError
+		t.Attempts = max(1, n.Step.Retry.Attempts)
+	}
+	switch n.Action {
+	case plan.Skip, plan.Unneeded:
+		t.Skip = strings.Join(n.Why, "; ")
+		return t
+	case plan.Run, plan.Cached:
+	}
+	if !n.Forced {
+		t.Cached = func(ctx context.Context) (step.Outputs, bool, error) {
+			out, ok, err := x.find(ctx, n)
+			if ok && err == nil {
+				err = x.remember(n)
+			}
+			return out, ok, err
+		}
+	}
+	t.Test = n.Kind == plan.KindTest
+	t.Partial = n.Kind == plan.KindCopy
+	switch n.Kind {
+	case plan.KindTest:
+		t.Holds = []string{guestName(n.Image)}
+	case plan.KindFiles:
+		// The disk and its files share a folder, and so do two pipelines with one disk.
+		t.Exclusive = n.Image.DiskKey
+	case plan.KindPublish, plan.KindRetain:
+		t.Exclusive = "catalog " + n.Image.Name
+	}
+	do := x.work(n)
+	t.Do = func(ctx context.Context, a *run.Attempt) (step.Outputs, error) {
+		out, err := do(ctx, a)
+		if err != nil {
+			return out, err
+		}
+		return out, x.remember(n)
+	}
+	return t
+}
+
+func place(n *plan.Node) string {
+	if n.Pos.Line == 0 {
+		return n.Pos.File
+	}
+	return fmt.Sprintf("%s:%d", n.Pos.File, n.Pos.Line)
+}
+
+// remember keeps the parts of a node's key, for the next plan to compare with.
+func (x *execution) remember(n *plan.Node) error {
+	return x.journal.SaveKeyParts(x.abs[n.Image.Pipeline.File], n.ID, n.Key, n.Parts)
+}
+
+type doFunc func(ctx context.Context, a *run.Attempt) (step.Outputs, error)
+
+// work returns what a node does.
+func (x *execution) work(n *plan.Node) doFunc {
+	maker := x.builderOf(n.Image.Pipeline)
+	p := n.Image.Pipeline
+	switch n.Kind {
+	case plan.KindBase:
+		return func(ctx context.Context, a *run.Attempt) (step.Outputs, error) {
+			return nil, maker.MakeBase(ctx, a, *p.Base.Distro, p.Arch, n.Image.Base, n.Key, a.Log)
+		}
+	case plan.KindStep, plan.KindSeal:
+		return func(ctx context.Context, a *run.Attempt) (step.Outputs, error) {
+			return x.machineStep(ctx, a, maker, n)
+		}
+	case plan.KindDisk:
+		return func(ctx context.Context, a *run.Attempt) (step.Outputs, error) {
+			_, err := maker.MakeImage(ctx, a, builder.ImageRequest{
+				Layers: n.Layers, Key: n.Key, Name: n.Image.Name, Arch: p.Arch, Clock: n.Image.Clock,
+				Size: p.Local.DiskSize, Firmware: p.Local.Firmware, Log: a.Log,
+			})
+			return nil, err
+		}
+	case plan.KindFiles:
+		return func(ctx context.Context, a *run.Attempt) (step.Outputs, error) {
+			_, err := maker.Finish(ctx, a, n.Image.DiskKey, p.Local.Formats, func(done, total int64) { a.Progress(done, total, "bytes") })
+			return nil, err
+		}
+	default:
+		return func(ctx context.Context, a *run.Attempt) (step.Outputs, error) { return x.imageStep(ctx, a, n) }
+	}
+}
+
+// machineStep runs a step on a machine and stores the machine's state.
+func (x *execution) machineStep(ctx context.Context, a *run.Attempt, maker builder.Builder, n *plan.Node) (out step.Outputs, err error) {
+	runs, err := x.wanted(n, a)
+	if err != nil {
+		return nil, err
+	}
+	m, err := maker.Open(ctx, a, builder.OpenRequest{
+		Layers: n.Layers, Key: n.Key, Arch: n.Image.Pipeline.Arch, Clock: n.Image.Clock,
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	var skipped *step.Skipped
+	if runs {
+		t, config, err := x.target(ctx, a, n)
+		if err != nil {
+			return nil, err
+		}
+		t.Machine = m
+		if out, err = x.steps[n.Step.Uses].Run(ctx, t, config); err != nil && !errors.As(err, &skipped) {
+			return nil, err
+		}
+	} else {
+		skipped = &step.Skipped{Reason: "its condition is false"}
+	}
+	// A skipped step has a state too, an empty one: what follows stands on it.
+	if err := m.Commit(ctx); err != nil {
+		return nil, err
+	}
+	if len(x.steps[n.Step.Uses].Outputs) > 0 {
+		if err := x.journal.SaveResult(ctx, n.Key, out); err != nil {
+			return nil, err
+		}
+	}
+	if skipped != nil {
+		return out, skipped
+	}
+	return out, nil
+}
+
+// imageStep runs a test, publish, copy or retain step.
+func (x *execution) imageStep(ctx context.Context, a *run.Attempt, n *plan.Node) (step.Outputs, error) {
+	runs, err := x.wanted(n, a)
+	if err != nil {
+		return nil, err
+	}
+	if !runs {
+		return nil, &step.Skipped{Reason: "its condition is false"}
+	}
+	t, config, err := x.target(ctx, a, n)
+	if err != nil {
+		return nil, err
+	}
+	info, ok, err := x.builderOf(n.Image.Pipeline).FindImage(n.Image.DiskKey)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, fmt.Errorf("the image of %s is not in the store any more; build again", n.Image.Name)
+	}
+	t.Image = &info
+	if n.Kind == plan.KindTest {
+		if t.Machine, err = x.guests.get(ctx, a, n.Image, info); err != nil {
+			return nil, err
+		}
+	} else {
+		t.Registry = &registry{execution: x, attempt: a, image: n.Image, info: info}
+	}
+	out, err := x.steps[n.Step.Uses].Run(ctx, t, config)
+	if err != nil {
+		return out, err
+	}
+	if n.Kind == plan.KindTest {
+		err = x.journal.SaveResult(ctx, n.Key, out)
+	}
+	return out, err
+}
+
+// wanted evaluates a step's condition.
+func (x *execution) wanted(n *plan.Node, a *run.Attempt) (bool, error) {
+	if n.Step.When == nil {
+		return true, nil
+	}
+	v, err := x.eval(n, a, *n.Step.When, nil)
+	if err != nil {
+		return false, err
+	}
+	yes, ok := v.(bool)
+	if !ok {
+		return false, fmt.Errorf("when: the condition gave %v, not true or false", v)
+	}
+	return yes, nil
+}
+
+// eval evaluates a value with the outputs of the steps before.
+func (x *execution) eval(n *plan.Node, a *run.Attempt, v spec.Value, secrets map[string]string) (any, error) {
+	outputs := map[string]map[string]any{}
+	for _, id := range v.Steps() {
+		outputs[id] = a.Outputs(n.Image.Name + "/" + id)
+	}
+	return v.Eval(outputs, secrets)
+}
+
+// target makes what a step is given, its configuration evaluated.
+func (x *execution) target(ctx context.Context, a *run.Attempt, n *plan.Node) (*step.Target, json.RawMessage, error) {
+	p := n.Image.Pipeline
+	with, err := x.eval(n, a, n.Step.With, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	config, err := json.Marshal(with)
+	if err != nil {
+		return nil, nil, err
+	}
+	env, err := x.environment(ctx, a, n)
+	if err != nil {
+		return nil, nil, err
+	}
+	t := &step.Target{
+		Inputs: map[string]step.Input{}, Env: env, Log: a.Log, Progress: a.Progress, Clock: n.Image.Clock,
+		Pipeline: step.PipelineInfo{Name: p.Name, Release: p.Release, Arch: p.Arch},
+	}
+	for name, in := range n.Inputs {
+		t.Inputs[name] = in
+	}
+	return t, config, nil
+}
+
+func (x *execution) environment(ctx context.Context, a *run.Attempt, n *plan.Node) (map[string]string, error) {
+	env := map[string]string{}
+	for name, v := range n.Step.Env {
+		secrets := map[string]string{}
+		for _, s := range v.Secrets() {
+			value, err := x.secrets.value(ctx, n.Image.Pipeline, s, filepath.Dir(x.abs[n.Image.Pipeline.File]))
+			if err != nil {
+				return nil, fmt.Errorf("secret %q: %w", s, err)
+			}
+			secrets[s] = value
+		}
+		v, err := x.eval(n, a, v, secrets)
+		if err != nil {
+			return nil, fmt.Errorf("env %s: %w", name, err)
+		}
+		env[name] = fmt.Sprint(v)
+	}
+	return env, nil
+}

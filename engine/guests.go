@@ -1,0 +1,73 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/gildhq/gild/engine/builder"
+	"github.com/gildhq/gild/engine/plan"
+	"github.com/gildhq/gild/engine/run"
+	"github.com/gildhq/gild/engine/step"
+)
+
+// guests are the booted images of a run. The tests of one image share one boot; the
+// first that needs it boots it, and run releases it after the last.
+type guests struct {
+	x    *execution
+	mu   sync.Mutex
+	open map[string]*sharedGuest
+}
+
+type sharedGuest struct {
+	mu    sync.Mutex // one test at a time: a machine takes one call at a time
+	guest builder.Guest
+	log   *os.File
+}
+
+func guestName(img *plan.Image) string { return "guest " + img.Name }
+
+// get boots the image unless it runs already. A boot that failed is tried anew by the
+// next that asks, so that a retried test gets a fresh guest.
+func (g *guests) get(ctx context.Context, a *run.Attempt, img *plan.Image, info step.ImageInfo) (step.Guest, error) {
+	g.mu.Lock()
+	s := g.open[guestName(img)]
+	if s == nil {
+		s = &sharedGuest{}
+		g.open[guestName(img)] = s
+	}
+	g.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.guest != nil {
+		return s.guest, nil
+	}
+	path := filepath.Join(g.x.logs, run.LogName(img.Name+"/console"))
+	log, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	guest, err := g.x.builderOf(img.Pipeline).Boot(ctx, a.Shared(guestName(img)), builder.BootRequest{
+		Image: info, Arch: img.Pipeline.Arch, Firmware: img.Pipeline.Local.Firmware[0], Log: g.x.mask.Writer(log),
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("boot the image (console: %s): %w", path, err), log.Close())
+	}
+	s.guest, s.log = guest, log
+	return guest, nil
+}
+
+// release ends a guest; run calls it when no test can need it any more.
+func (g *guests) release(_ context.Context, name string) error {
+	g.mu.Lock()
+	s := g.open[name]
+	delete(g.open, name)
+	g.mu.Unlock()
+	if s == nil || s.guest == nil {
+		return nil
+	}
+	return errors.Join(s.guest.Close(), s.log.Close())
+}

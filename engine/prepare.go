@@ -1,0 +1,347 @@
+package engine
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/gildhq/gild/engine/builder"
+	"github.com/gildhq/gild/engine/catalog"
+	"github.com/gildhq/gild/engine/diag"
+	"github.com/gildhq/gild/engine/event"
+	"github.com/gildhq/gild/engine/plan"
+	"github.com/gildhq/gild/engine/spec"
+	"github.com/gildhq/gild/engine/step"
+)
+
+// prepared is a plan with all that executing it needs. It answers plan's questions.
+type prepared struct {
+	*Engine
+	src      sources
+	sink     event.Sink
+	run      string
+	plan     *plan.Plan
+	secrets  *secrets
+	projects map[string]*plan.Project
+	abs      map[string]string // absolute path of each pipeline file
+	lockMap  map[string]*lockFile
+	hashKey  []byte
+}
+
+var _ plan.Env = (*prepared)(nil)
+
+// prepare resolves and plans. It returns nil, without an error, when the diagnostics
+// have errors.
+func (e *Engine) prepare(ctx context.Context, src sources, sink event.Sink) (*prepared, diag.List, error) {
+	pipelines, diags := resolve(ctx, e.syntax, src, e.unsupported)
+	if diags.HasErrors() || ctx.Err() != nil {
+		return nil, diags, ctx.Err()
+	}
+	b := &prepared{
+		Engine: e, src: src, sink: sink, secrets: newSecrets(),
+		projects: map[string]*plan.Project{}, abs: map[string]string{}, lockMap: map[string]*lockFile{},
+	}
+	for _, f := range src.Files {
+		b.abs[f.Path] = f.Abs
+	}
+	options := plan.Options{Steps: e.steps, Selection: src.Request.Selection}
+	if src.Epoch != "" {
+		seconds, err := strconv.ParseInt(src.Epoch, 10, 64)
+		if err != nil {
+			return nil, diags, fmt.Errorf("SOURCE_DATE_EPOCH is %q, not a number of seconds", src.Epoch)
+		}
+		options.Epoch = time.Unix(seconds, 0)
+	}
+	var err error
+	if b.hashKey, err = e.secretKey(); err != nil {
+		return nil, diags, err
+	}
+	var more diag.List
+	b.plan, more, err = plan.Build(ctx, pipelines, b, options)
+	for _, f := range src.Files {
+		fillFrom(more, f)
+	}
+	diags = append(diags, more...)
+	diags.Sort()
+	if b.plan == nil || err != nil {
+		return nil, diags, errors.Join(err, b.close())
+	}
+	return b, diags, nil
+}
+
+// fillFrom adds source lines to the diagnostics that are about one file.
+func fillFrom(l diag.List, f sourceFile) {
+	for i := range l {
+		if l[i].Pos.File == f.Path {
+			l[i : i+1].FillSource(f.Text)
+		}
+	}
+}
+
+func (b *prepared) close() error {
+	var errs []error
+	for _, p := range b.projects {
+		errs = append(errs, p.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// secretKey is the key that secrets are hashed with before they become part of a
+// node's key: a key in the journal tells nothing about a secret.
+func (e *Engine) secretKey() ([]byte, error) {
+	path := filepath.Join(e.config.State, "secret.key")
+	key, err := os.ReadFile(path)
+	if err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return key, err
+	}
+	key = make([]byte, sha256.Size)
+	rand.Read(key)
+	tmp := path + "." + rand.Text()[:8]
+	if err := os.WriteFile(tmp, key, 0o600); err != nil {
+		return nil, err
+	}
+	// Link fails when another process was first, whose key then counts.
+	if err := os.Link(tmp, path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, errors.Join(err, os.Remove(tmp))
+	}
+	if err := os.Remove(tmp); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+}
+
+// Project opens, once, the project of a pipeline file.
+func (b *prepared) Project(file string) (*plan.Project, error) {
+	if p, ok := b.projects[file]; ok {
+		return p, nil
+	}
+	p, err := plan.OpenProject(b.abs[file])
+	if err == nil {
+		b.projects[file] = p
+	}
+	return p, err
+}
+
+func (b *prepared) builderOf(p *spec.Pipeline) builder.Builder { return b.builders[p.Builder] }
+
+// ResolveBase resolves a distribution base as gild.lock has it.
+func (b *prepared) ResolveBase(ctx context.Context, p *spec.Pipeline) (builder.Base, error) {
+	lock, err := b.lockFor(p)
+	if err != nil {
+		return builder.Base{}, err
+	}
+	name := lockName(p)
+	locked := lock.Bases[name]
+	if locked == nil && b.src.Request.Locked {
+		return builder.Base{}, fmt.Errorf("%s has no entry %q; run gild lock", lock.path, name)
+	}
+	base, err := b.builderOf(p).Resolve(ctx, *p.Base.Distro, p.Arch, locked)
+	if err != nil {
+		return base, err
+	}
+	if locked != nil && base.Lock["index"] != locked["index"] && b.src.Request.Locked {
+		return base, fmt.Errorf("the archive has moved on since %s was made (%s), and what it held then isn't stored here; run gild lock",
+			lock.path, locked["clock"])
+	}
+	lock.Bases[name] = base.Lock
+	return base, nil
+}
+
+// ResolveImage resolves a base that is an image of the catalog.
+func (b *prepared) ResolveImage(ctx context.Context, p *spec.Pipeline) (builder.Base, error) {
+	ref := p.Base.Image.Name
+	if p.Base.Image.Channel != "latest" {
+		ref += "@" + p.Base.Image.Channel
+	}
+	img, err := b.catalog.Get(ctx, ref)
+	if err != nil {
+		return builder.Base{}, fmt.Errorf("%w; build its pipeline first, or name it on the same command line", err)
+	}
+	base, ok, err := b.builderOf(p).ImageBase(img.Key)
+	if err != nil {
+		return base, err
+	}
+	if !ok {
+		return base, fmt.Errorf("image %s is in the catalog, but what it was made from isn't stored any more; build its pipeline again", ref)
+	}
+	base.Parent = img.ID
+	base.Summary = fmt.Sprintf("image %s %s build %d", img.Pipeline, img.Release, img.Build)
+	return base, nil
+}
+
+// Stored reports whether a node's result is there.
+func (b *prepared) Stored(ctx context.Context, n *plan.Node) (bool, error) {
+	_, ok, err := b.find(ctx, n)
+	return ok, err
+}
+
+// find returns the outputs of a node whose result is stored.
+func (b *prepared) find(ctx context.Context, n *plan.Node) (step.Outputs, bool, error) {
+	maker := b.builderOf(n.Image.Pipeline)
+	switch n.Kind {
+	case plan.KindBase:
+		if n.Image.Pipeline.Base.Image != nil {
+			return nil, true, nil // its states are the parent's
+		}
+		ok, err := allStored(maker, append(n.Layers, n.Key))
+		return nil, ok, err
+	case plan.KindStep, plan.KindSeal:
+		return b.findStep(ctx, maker, n)
+	case plan.KindDisk:
+		_, ok, err := maker.FindImage(n.Key)
+		return nil, ok, err
+	case plan.KindFiles:
+		info, ok, err := maker.FindImage(n.Image.DiskKey)
+		return nil, ok && hasFormats(info, n.Image.Pipeline.Local.Formats), err
+	case plan.KindTest:
+		return b.journal.Result(ctx, n.Key)
+	case plan.KindPublish:
+		return b.findPublished(ctx, n)
+	case plan.KindCopy:
+		return b.findCopy(ctx, maker, n)
+	case plan.KindRetain:
+		gone, err := b.Retirable(ctx, n.Image)
+		return step.Outputs{"retired": []any{}}, len(gone) == 0, err
+	}
+	return nil, false, fmt.Errorf("node %s has the unknown kind %q", n.ID, n.Kind)
+}
+
+func allStored(maker builder.Builder, keys []string) (bool, error) {
+	for _, key := range keys {
+		if ok, err := maker.HasState(key); err != nil || !ok {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+func (b *prepared) findStep(ctx context.Context, maker builder.Builder, n *plan.Node) (step.Outputs, bool, error) {
+	def := b.steps[n.Step.Uses]
+	if !def.Cacheable {
+		return nil, false, nil
+	}
+	if ok, err := maker.HasState(n.Key); err != nil || !ok {
+		return nil, false, err
+	}
+	if len(def.Outputs) == 0 {
+		return nil, true, nil
+	}
+	return b.journal.Result(ctx, n.Key)
+}
+
+func hasFormats(info step.ImageInfo, formats []string) bool {
+	have := map[string]bool{}
+	for _, f := range info.Files {
+		have[f.Format] = true
+	}
+	for _, f := range formats {
+		if !have[f] {
+			return false
+		}
+	}
+	return true
+}
+
+func (b *prepared) findPublished(ctx context.Context, n *plan.Node) (step.Outputs, bool, error) {
+	img, ok, err := b.catalog.ByPublishKey(ctx, n.Key)
+	if err != nil || !ok || !img.Live() {
+		return nil, false, err
+	}
+	return step.Outputs{"id": img.ID, "build": img.Build}, true, nil
+}
+
+func (b *prepared) findCopy(ctx context.Context, maker builder.Builder, n *plan.Node) (step.Outputs, bool, error) {
+	location, ok, err := maker.HasCopy(n.Image.DiskKey, n.Region)
+	if err != nil || !ok {
+		return nil, false, err
+	}
+	img, ok, err := b.catalog.ByPublishKey(ctx, n.Image.PublishKey)
+	if err != nil || !ok {
+		return nil, false, err
+	}
+	for _, c := range img.Copies {
+		if c.Region == n.Region {
+			return step.Outputs{"location": location}, true, nil
+		}
+	}
+	return nil, false, nil
+}
+
+// Previous returns what a node's key was made of at the last build. The journal keeps
+// it per pipeline file, so that two projects with a pipeline of one name don't mix.
+func (b *prepared) Previous(ctx context.Context, n *plan.Node) (string, map[string]string, bool, error) {
+	return b.journal.KeyParts(ctx, b.abs[n.Image.Pipeline.File], n.ID)
+}
+
+// SecretDigest hashes a secret with the state folder's own key.
+func (b *prepared) SecretDigest(ctx context.Context, p *spec.Pipeline, name string) (string, error) {
+	value, err := b.secrets.value(ctx, p, name, filepath.Dir(b.abs[p.File]))
+	if err != nil {
+		return "", err
+	}
+	h := hmac.New(sha256.New, b.hashKey)
+	h.Write([]byte(value))
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// Retirable tells what retention would remove once the image is published.
+func (b *prepared) Retirable(ctx context.Context, img *plan.Image) ([]step.Retired, error) {
+	p := img.Pipeline
+	if p.Retain == nil || p.Publish == nil {
+		return nil, nil
+	}
+	rule := step.RetainRule{Keep: p.Retain.Keep, MaxAge: p.Retain.MaxAge, MinAge: p.Retain.MinAge}
+	current, published, err := b.catalog.ByPublishKey(ctx, img.PublishKey)
+	if err != nil {
+		return nil, err
+	}
+	gone, err := b.retirable(ctx, p, rule, !published || !current.Live())
+	if err != nil {
+		return nil, err
+	}
+	var out []step.Retired
+	for _, d := range gone {
+		out = append(out, step.Retired{ID: d.Image.ID, Name: d.Image.Name, Build: d.Image.Build, Reason: d.Reason})
+	}
+	return out, nil
+}
+
+// retirable asks the catalog; coming adds the image that is about to be published.
+func (b *prepared) retirable(ctx context.Context, p *spec.Pipeline, rule step.RetainRule, coming bool) ([]catalog.Decision, error) {
+	now := b.config.Now()
+	if !coming {
+		gone, _, err := b.catalog.Retention(ctx, p.Name, p.Cell, rule, now)
+		return gone, err
+	}
+	images, err := b.catalog.Images(ctx, catalog.Filter{})
+	if err != nil {
+		return nil, err
+	}
+	channels, err := b.catalog.Channels(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	next := catalog.Image{ID: "(this build)", Pipeline: p.Name, Cell: p.Cell, Release: p.Release, Created: now}
+	for i, c := range channels {
+		if c.Pipeline == p.Name && c.Cell == p.Cell && c.Name == p.Publish.Channel {
+			channels[i].Image = next.ID
+		}
+	}
+	var mine []catalog.Decision
+	gone, _ := catalog.Retainable(append(images, next), channels, rule, now)
+	for _, d := range gone {
+		if d.Image.Pipeline == p.Name && d.Image.Cell == p.Cell {
+			mine = append(mine, d)
+		}
+	}
+	return mine, nil
+}
