@@ -1,7 +1,5 @@
 package ext4
 
-import "fmt"
-
 const (
 	blockSize      = 4096
 	blocksPerGroup = 8 * blockSize
@@ -47,7 +45,7 @@ func (g *geometry) divide(inodes uint64) error {
 	g.tableBlocks = ceil(ceil(inodes, g.groupCount), inodesPerBlock)
 	g.inodesPerGroup = g.tableBlocks * inodesPerBlock
 	if g.inodesPerGroup > 8*blockSize {
-		return fmt.Errorf("%d files don't fit on a file system of %d MiB, which has at most %d", inodes, g.blocks*blockSize>>20, g.groupCount*8*blockSize)
+		return &NoSpaceError{Need: int64(ceil(inodes, 8*blockSize) * blocksPerGroup * blockSize), Have: int64(g.blocks * blockSize)}
 	}
 	g.descBlocks = ceil(g.groupCount, descsPerBlock)
 	// Room to grow to 1,024 times the size, as mke2fs leaves it.
@@ -67,6 +65,38 @@ func (g *geometry) backup(group uint64) uint64 {
 // groupBlocks returns the number of blocks in a group.
 func (g *geometry) groupBlocks(group uint64) uint64 {
 	return min(g.blocks-group*blocksPerGroup, blocksPerGroup)
+}
+
+// overhead returns how many blocks there are besides those of the tree.
+func (g *geometry) overhead() uint64 {
+	// One block names those kept for growing.
+	n := 1 + journalBlocks(g.blocks) + g.groupCount*(2+g.tableBlocks)
+	for group := range g.groupCount {
+		n += g.backup(group)
+	}
+	return n
+}
+
+// journalBlocks returns the size mke2fs gives a journal.
+func journalBlocks(blocks uint64) uint64 {
+	switch {
+	case blocks < 32768:
+		return 1024
+	case blocks < 256<<10:
+		return 4096
+	case blocks < 512<<10:
+		return 8192
+	case blocks < 4096<<10:
+		return 16384
+	case blocks < 8192<<10:
+		return 32768
+	case blocks < 16384<<10:
+		return 65536
+	case blocks < 32768<<10:
+		return 131072
+	default:
+		return 262144
+	}
 }
 
 // hasBackup reports whether a group holds a copy of the superblock: 0, 1 and the powers of 3, 5 and 7.

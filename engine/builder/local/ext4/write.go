@@ -63,9 +63,26 @@ func (w *writer) place(t *tree) error {
 		w.putInode(n)
 	}
 	if end := w.space.end(); end > w.blocks {
-		return &NoSpaceError{Need: int64(end) * blockSize, Have: int64(w.blocks) * blockSize}
+		return &NoSpaceError{Need: w.enough(end, len(t.nodes)), Have: w.Size}
 	}
 	return nil
+}
+
+// enough returns the size in bytes of a file system that the tree fits, where this one
+// would need end blocks: tables, journal and what is kept for growing grow with the size.
+func (w *writer) enough(end uint64, nodes int) int64 {
+	// Runs are cut at other places, which can take a few more blocks for extents.
+	const slack = 64
+	content := end - w.overhead() + slack
+	for blocks := end; ; {
+		g, err := newGeometry(int64(blocks)*blockSize, nodes)
+		if need := content + g.overhead(); err == nil && need > g.blocks {
+			// What newGeometry left unused at the end is left unused again.
+			blocks += need - g.blocks
+			continue
+		}
+		return int64(blocks) * blockSize
+	}
 }
 
 // reserve places what each group needs for itself. The bitmaps and inode tables of 16
@@ -192,27 +209,6 @@ func (w *writer) placeJournal() {
 	be.PutUint32(sb[64:], 1)
 	w.pieces = append(w.pieces, piece{runs[0].start, sb})
 	w.putInode(n)
-}
-
-func journalBlocks(blocks uint64) uint64 {
-	switch {
-	case blocks < 32768:
-		return 1024
-	case blocks < 256<<10:
-		return 4096
-	case blocks < 512<<10:
-		return 8192
-	case blocks < 4096<<10:
-		return 16384
-	case blocks < 8192<<10:
-		return 32768
-	case blocks < 16384<<10:
-		return 65536
-	case blocks < 32768<<10:
-		return 131072
-	default:
-		return 262144
-	}
 }
 
 func total(spans []span) uint64 {

@@ -16,6 +16,7 @@ const (
 	xattrMagic       = 0xea020000
 	xattrHeaderSize  = 32
 	xattrEntrySize   = 16
+	xattrRoom        = blockSize - xattrHeaderSize
 	inodeXattrOffset = 128 + extraSize
 )
 
@@ -61,6 +62,9 @@ func readXattrs(path string) ([]xattr, error) {
 	slices.SortFunc(out, func(a, b xattr) int {
 		return cmp.Or(cmp.Compare(a.index, b.index), cmp.Compare(len(a.name), len(b.name)), cmp.Compare(a.name, b.name))
 	})
+	if size := xattrSpace(out); size > xattrRoom {
+		return nil, fmt.Errorf("%s: its extended attributes take %d bytes, at most %d fit", path, size, xattrRoom)
+	}
 	return out, nil
 }
 
