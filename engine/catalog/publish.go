@@ -161,7 +161,8 @@ func moveChannel(tx *sqlite.Tx, ch Channel, by, why string) error {
 }
 
 // Retire marks an image as retired. It doesn't touch its files, and forgets its copies: whoever
-// retires an image removes them. An image that is retired already is no error.
+// retires an image removes them, unless [Catalog.ByKey] tells that another has the same disk.
+// An image that is retired already is no error.
 //
 // The error wraps [ErrInUse] when a channel points to the image or a live image was built from
 // it, and [ErrNotFound] when there is no such image.

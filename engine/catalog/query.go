@@ -32,6 +32,16 @@ func (c *Catalog) Children(ctx context.Context, id string) ([]Image, error) {
 	return images, nil
 }
 
+// ByKey returns the live images that share a disk, newest first: the disk may be removed only
+// when there is none. A release that changes nothing but the number has the disk of the one before.
+func (c *Catalog) ByKey(ctx context.Context, key string) ([]Image, error) {
+	images, err := c.list(ctx, `WHERE key = ? AND retired = 0`+newestFirst, key)
+	if err != nil {
+		return nil, fmt.Errorf("list the images of disk %s: %w", key, err)
+	}
+	return images, nil
+}
+
 // ByPublishKey returns the image published under a key, even if it is retired; ok is false when there is none.
 func (c *Catalog) ByPublishKey(ctx context.Context, key string) (img Image, ok bool, err error) {
 	err = c.db.Read(ctx, func(tx *sqlite.Tx) error {

@@ -104,7 +104,7 @@ func (v retentionView) decide(img Image, rank int, rule step.RetainRule, now tim
 	case rule.MaxAge > 0 && age > rule.MaxAge:
 		return fmt.Sprintf("it is older than %s", span(rule.MaxAge)), true
 	case rule.Keep > 0 && rank >= rule.Keep:
-		return fmt.Sprintf("there are %d newer ones and %d stay", rank, rule.Keep), true
+		return tooMany(rank, rule.Keep), true
 	case rule.Keep > 0:
 		reason = fmt.Sprintf("it is one of the newest %d", rule.Keep)
 	default:
@@ -114,6 +114,17 @@ func (v retentionView) decide(img Image, rank int, rule step.RetainRule, now tim
 		reason += fmt.Sprintf(" (deprecated since %s)", img.DeprecateAt.Format(time.DateOnly))
 	}
 	return reason, false
+}
+
+func tooMany(newer, keep int) string {
+	builds, stay := "builds are", "stay"
+	if newer == 1 {
+		builds = "build is"
+	}
+	if keep == 1 {
+		stay = "stays"
+	}
+	return fmt.Sprintf("%d %s newer and the newest %d %s", newer, builds, keep, stay)
 }
 
 // span writes a duration as the pipeline file does: in days where that is exact.

@@ -22,6 +22,7 @@ CREATE TABLE images (
 	UNIQUE (pipeline, cell, release, build)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX images_by_age ON images (created, build, id);
+CREATE INDEX images_by_key ON images (key);
 CREATE INDEX images_by_parent ON images (parent) WHERE parent <> '';
 
 CREATE TABLE copies (
