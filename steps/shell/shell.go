@@ -71,7 +71,7 @@ func run(ctx context.Context, t *step.Target, c Config) (Outputs, error) {
 	if err != nil {
 		return Outputs{}, explain(err, c.Network, out.Text())
 	}
-	printed := strings.ToValidUTF8(strings.TrimRight(out.Printed(), "\r\n"), "\uFFFD")
+	printed := strings.ToValidUTF8(strings.TrimRight(out.StdoutText(), "\r\n"), "\uFFFD")
 	return Outputs{Stdout: printed}, nil
 }
 

@@ -13,35 +13,37 @@ type Output struct {
 	log   io.Writer
 	limit int
 
-	stdout, both tail
+	stdout, stderr, both tail
 }
 
-// New returns an Output that passes everything on to log and keeps the last limit bytes.
+// New returns an Output that passes everything on to log and keeps the last limit bytes
+// of each stream, and of both together.
 func New(log io.Writer, limit int) *Output { return &Output{log: log, limit: limit} }
 
 // Stdout is the writer for the command's standard output.
-func (o *Output) Stdout() io.Writer { return stream{o, true} }
+func (o *Output) Stdout() io.Writer { return stream{o, &o.stdout} }
 
 // Stderr is the writer for the command's standard error.
-func (o *Output) Stderr() io.Writer { return stream{o, false} }
+func (o *Output) Stderr() io.Writer { return stream{o, &o.stderr} }
 
-// Printed returns the end of the standard output.
-func (o *Output) Printed() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return string(o.stdout.data)
-}
+// StdoutText returns the end of the standard output.
+func (o *Output) StdoutText() string { return o.text(&o.stdout) }
+
+// StderrText returns the end of the standard error.
+func (o *Output) StderrText() string { return o.text(&o.stderr) }
 
 // Text returns the end of both streams, in the order in which it came.
-func (o *Output) Text() string {
+func (o *Output) Text() string { return o.text(&o.both) }
+
+func (o *Output) text(t *tail) string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return string(o.both.data)
+	return string(t.data)
 }
 
 type stream struct {
-	o      *Output
-	stdout bool
+	o   *Output
+	own *tail
 }
 
 // Write implements io.Writer. The error is the log's.
@@ -49,9 +51,7 @@ func (s stream) Write(p []byte) (int, error) {
 	s.o.mu.Lock()
 	defer s.o.mu.Unlock()
 	s.o.both.add(p, s.o.limit)
-	if s.stdout {
-		s.o.stdout.add(p, s.o.limit)
-	}
+	s.own.add(p, s.o.limit)
 	return s.o.log.Write(p)
 }
 

@@ -17,8 +17,11 @@ func TestKeepsTheEnd(t *testing.T) {
 	write(t, out.Stdout(), "abc")
 	write(t, out.Stderr(), "XY")
 	write(t, out.Stdout(), "defgh")
-	if got, want := out.Printed(), "efgh"; got != want {
-		t.Errorf("Printed() = %q, want %q", got, want)
+	if got, want := out.StdoutText(), "efgh"; got != want {
+		t.Errorf("StdoutText() = %q, want %q", got, want)
+	}
+	if got, want := out.StderrText(), "XY"; got != want {
+		t.Errorf("StderrText() = %q, want %q", got, want)
 	}
 	if got, want := out.Text(), "efgh"; got != want {
 		t.Errorf("Text() = %q, want %q", got, want)
@@ -44,7 +47,7 @@ func TestStreamsTogether(t *testing.T) {
 	if got, want := out.Text(), strings.Repeat("x", 200); got != want || log.String() != want {
 		t.Errorf("kept %d bytes and logged %d, want 200 of each", len(got), log.Len())
 	}
-	if got := len(out.Printed()); got != 100 {
+	if got := len(out.StdoutText()); got != 100 {
 		t.Errorf("kept %d bytes of stdout, want 100", got)
 	}
 }

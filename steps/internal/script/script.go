@@ -7,10 +7,8 @@ package script
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"path"
 	"strings"
 	"time"
@@ -42,18 +40,31 @@ func Run(ctx context.Context, t *step.Target, s Script, cmd step.Cmd) (err error
 	if err != nil {
 		return err
 	}
-	as, err := s.account(ctx, t.Machine)
+	as, err := LookUp(ctx, t.Machine, s.User)
 	if err != nil {
 		return err
 	}
-	file := step.PutFile{Path: path.Join(dir, name), Mode: 0o700, Owner: as.uid, ModTime: t.Clock, Parents: true}
-	defer func() { err = errors.Join(err, remove(ctx, t.Machine)) }()
+	file := step.PutFile{Path: path.Join(dir, name), Mode: 0o700, Owner: as.UID, ModTime: t.Clock, Parents: true}
+	defer func() {
+		if undo := remove(ctx, t.Machine); undo != nil {
+			err = undone(err, undo)
+		}
+	}()
 	if err := t.Machine.Put(ctx, file, bytes.NewReader(text)); err != nil {
 		return fmt.Errorf("put the script on the machine: %w", err)
 	}
 	cmd.Argv = s.argv(as, text, file.Path)
-	cmd.Env = merge(as.env(), cmd.Env)
+	cmd.Env = as.Env(cmd.Env)
 	return t.Machine.Exec(ctx, cmd)
+}
+
+// undone is the error of a script that could not be removed: no longer the script's own
+// exit status, which callers take for an answer.
+func undone(err, undo error) error {
+	if err == nil {
+		return undo
+	}
+	return fmt.Errorf("%w (the script had ended with: %v)", undo, err)
 }
 
 // load returns the script and the name it goes by on the machine.
@@ -77,7 +88,7 @@ func (s Script) load(t *step.Target) (text []byte, name string, err error) {
 }
 
 // argv is the command that runs the script at file.
-func (s Script) argv(as account, text []byte, file string) []string {
+func (s Script) argv(as Account, text []byte, file string) []string {
 	interpreter := s.Interpreter
 	if len(interpreter) == 0 {
 		interpreter = shebang(text)
@@ -85,7 +96,7 @@ func (s Script) argv(as account, text []byte, file string) []string {
 	if len(interpreter) == 0 {
 		interpreter = defaultInterpreter
 	}
-	argv := append(as.become(), interpreter...)
+	argv := append(as.Become(), interpreter...)
 	argv = append(argv, file)
 	return append(argv, s.Args...)
 }
@@ -105,46 +116,6 @@ func shebang(text []byte) []string {
 	return []string{program, arg}
 }
 
-// account is the user that runs the script; the zero account is root, as Exec runs commands.
-type account struct{ name, uid, gid, home string }
-
-// account looks up the user on the machine.
-func (s Script) account(ctx context.Context, m step.MachineHandle) (account, error) {
-	if s.User == "" {
-		return account{}, nil
-	}
-	var entry bytes.Buffer
-	err := m.Exec(ctx, step.Cmd{Argv: []string{"getent", "passwd", s.User}, Stdout: &entry})
-	var exit *step.ExitError
-	if errors.As(err, &exit) {
-		return account{}, &step.Permanent{Err: fmt.Errorf("user %q doesn't exist on the machine", s.User)}
-	}
-	if err != nil {
-		return account{}, fmt.Errorf("look up user %q: %w", s.User, err)
-	}
-	fields := strings.Split(strings.TrimSpace(entry.String()), ":")
-	if len(fields) != 7 {
-		return account{}, fmt.Errorf("look up user %q: unexpected entry %q", s.User, entry.String())
-	}
-	return account{name: fields[0], uid: fields[2], gid: fields[3], home: fields[5]}, nil
-}
-
-// env is what a login would set.
-func (a account) env() map[string]string {
-	if a.name == "" {
-		return nil
-	}
-	return map[string]string{"HOME": a.home, "USER": a.name, "LOGNAME": a.name}
-}
-
-// become is the command that runs the rest of its arguments as the user.
-func (a account) become() []string {
-	if a.name == "" {
-		return nil
-	}
-	return []string{"setpriv", "--reuid=" + a.uid, "--regid=" + a.gid, "--init-groups", "--"}
-}
-
 // remove deletes the script even when ctx is cancelled already.
 func remove(ctx context.Context, m step.MachineHandle) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
@@ -153,11 +124,4 @@ func remove(ctx context.Context, m step.MachineHandle) error {
 		return fmt.Errorf("remove the script from the machine: %w", err)
 	}
 	return nil
-}
-
-func merge(base, over map[string]string) map[string]string {
-	env := make(map[string]string, len(base)+len(over))
-	maps.Copy(env, base)
-	maps.Copy(env, over)
-	return env
 }

@@ -1,0 +1,35 @@
+// Package steps lists the built-in steps.
+//
+// Each lives in a folder of its own, whose package comment is the user's help. A plugin's
+// steps are values of the same type and are not listed here.
+package steps
+
+import (
+	"github.com/gildhq/gild/engine/step"
+	"github.com/gildhq/gild/steps/boot"
+	"github.com/gildhq/gild/steps/command"
+	"github.com/gildhq/gild/steps/copy"
+	"github.com/gildhq/gild/steps/file"
+	"github.com/gildhq/gild/steps/http"
+	"github.com/gildhq/gild/steps/packages"
+	"github.com/gildhq/gild/steps/publish"
+	"github.com/gildhq/gild/steps/retain"
+	"github.com/gildhq/gild/steps/shell"
+)
+
+// All returns the built-in steps, in the order of the sections they stand in, then by name.
+func All() []step.Step {
+	return []step.Step{
+		file.Step,
+		packages.Step,
+		shell.Step,
+
+		boot.Step,
+		command.Step,
+		http.Step,
+
+		publish.Step,
+		copy.Step,
+		retain.Step,
+	}
+}
