@@ -7,17 +7,20 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// choreSpec is a change to folders of the caller that only root of the range may make.
-type choreSpec struct {
-	// Own gives the folders to container root.
-	Own bool `json:",omitempty"`
-	// Remove are names to be removed, with all they hold, from the folders: one each.
-	Remove []string `json:",omitempty"`
-}
+// chore is a change to folders that only root of the range may make.
+type chore string
+
+const (
+	// own gives folders to container root.
+	own chore = "own"
+	// empty removes all that is in folders.
+	empty chore = "empty"
+)
 
 // MakeDirs makes folders in parent that belong to container root, mode 0755: the upper
 // and work folders of a [Config]. parent is the caller's own and may be closed to others.
@@ -53,7 +56,7 @@ func makeDirs(ctx context.Context, ids IDs, parent string, names []string) error
 	if len(made) == 0 {
 		return nil
 	}
-	return runChore(ctx, ids, made, choreSpec{Own: true})
+	return runChore(ctx, ids, made, own)
 }
 
 // Remove removes trees that machines have made, as rm -rf does. Links are never
@@ -77,24 +80,47 @@ func remove(ctx context.Context, ids IDs, path string) error {
 	if !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
-	chore := choreSpec{Remove: []string{filepath.Base(path)}}
-	if err := runChore(ctx, ids, []string{filepath.Dir(path)}, chore); err != nil {
+	// The caller may remove its own folders, but not what is in those of the range.
+	shifted, walkErr := shiftedFolders(ids, path)
+	if walkErr != nil || len(shifted) == 0 {
+		return errors.Join(err, walkErr)
+	}
+	if err := runChore(ctx, ids, shifted, empty); err != nil {
 		return err
 	}
-	// Only the owner of the folder it is in may be able to remove the last, empty folder.
 	return os.RemoveAll(path)
+}
+
+// shiftedFolders lists the topmost folders that belong to an id of the range.
+func shiftedFolders(ids IDs, root string) ([]string, error) {
+	var shifted []string
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		if stat, ok := info.Sys().(*syscall.Stat_t); ok && ids.hasUID(int(stat.Uid)) {
+			shifted = append(shifted, path)
+			return filepath.SkipDir
+		}
+		return nil
+	})
+	return shifted, err
 }
 
 // runChore starts a child with the rights of both the range and the caller, for just
 // this. Nothing of a tree is ever run with them.
-func runChore(ctx context.Context, ids IDs, folders []string, spec choreSpec) error {
+func runChore(ctx context.Context, ids IDs, folders []string, c chore) error {
 	ch, err := startChild(ctx, roleChores, ids, childOptions{mapCaller: true})
 	if err != nil {
 		return err
 	}
 	err = ch.setUp(ctx, setup{}, treeFolders{}, folders)
 	if err == nil {
-		_, err = ch.work(ctx, spec, nil)
+		_, err = ch.work(ctx, c, nil)
 	}
 	return errors.Join(err, ch.stop())
 }
@@ -109,12 +135,12 @@ func runChores() error {
 		return err
 	}
 	return serveWork(func(_ context.Context, w *wire) error {
-		var spec choreSpec
-		if err := w.receive(&spec); err != nil {
+		var c chore
+		if err := w.receive(&c); err != nil {
 			return err
 		}
 		for i, folder := range folders {
-			if err := doChore(spec, i, int(folder.Fd())); err != nil {
+			if err := c.do(int(folder.Fd())); err != nil {
 				return fmt.Errorf("%s: %w", s.Writable[i], err)
 			}
 		}
@@ -122,17 +148,22 @@ func runChores() error {
 	})
 }
 
-func doChore(spec choreSpec, i, folder int) error {
-	if spec.Own {
+func (c chore) do(folder int) error {
+	if c == own {
 		if err := unix.Fchownat(folder, "", 0, 0, unix.AT_EMPTY_PATH); err != nil {
 			return fmt.Errorf("give to id 0 of the range: %w", err)
 		}
 		return nil
 	}
-	// What stays is for the caller to remove, or to report.
-	err := os.RemoveAll(fmt.Sprintf("/proc/self/fd/%d/%s", folder, spec.Remove[i]))
-	if errors.Is(err, fs.ErrPermission) {
-		return nil
+	path := fmt.Sprintf("/proc/self/fd/%d/", folder)
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return err
 	}
-	return err
+	for _, entry := range entries {
+		if err := os.RemoveAll(path + entry.Name()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
