@@ -102,12 +102,9 @@ func (j *job) underLock() (out step.Outputs, state event.State, err error) {
 }
 
 func (j *job) waiting(pid int) {
-	reason := "waiting for another gild"
-	switch {
-	case pid == os.Getpid():
+	reason := fmt.Sprintf("waiting for another gild (pid %d)", pid)
+	if pid == os.Getpid() {
 		reason = "waiting for another task that does the same"
-	case pid > 0:
-		reason = fmt.Sprintf("waiting for another gild (pid %d)", pid)
 	}
 	j.r.out.emit(event.Event{Kind: event.NodeState, Node: j.ID, State: event.Running, Reason: reason})
 }

@@ -119,10 +119,10 @@ func (c *claim) undo(ctx context.Context) (was bool, err error) {
 	if c.settled {
 		return false, nil
 	}
-	err = c.remove(ctx)
+	err = c.r.cleanError(c.remove(ctx))
 	e := event.Event{Kind: event.NodeUndone, Node: c.node, Text: c.r.clean(describe(c.resource))}
 	if err != nil {
-		e.Failure = &event.Failure{Error: c.r.clean(err.Error())}
+		e.Failure = &event.Failure{Error: err.Error()}
 	}
 	c.r.out.emit(e)
 	return true, err

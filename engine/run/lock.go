@@ -20,12 +20,12 @@ import (
 type fileLock struct{ file *os.File }
 
 // lock waits until name is locked or ctx ends. While another holds it, waiting is called
-// with the holder's process id, or 0 when that isn't known, and again when it changes.
+// with the holder's process id, and again when that changes.
 func lock(ctx context.Context, dir, name string, waiting func(pid int)) (*fileLock, error) {
 	sum := sha256.Sum256([]byte(name))
 	path := filepath.Join(dir, hex.EncodeToString(sum[:])+".lock")
 	const slowest = 200 * time.Millisecond
-	holder := -1
+	holder := 0
 	for pause := 2 * time.Millisecond; ; pause = min(2*pause, slowest) {
 		l, err := tryLock(path)
 		if l != nil || err != nil {
@@ -36,7 +36,7 @@ func lock(ctx context.Context, dir, name string, waiting func(pid int)) (*fileLo
 			return nil, context.Cause(ctx)
 		case <-time.After(pause):
 		}
-		if pid := lockHolder(path); pid != holder {
+		if pid := lockHolder(path); pid != 0 && pid != holder {
 			holder = pid
 			waiting(pid)
 		}
@@ -107,8 +107,8 @@ func (l *fileLock) unlock() error {
 	return nil
 }
 
-// lockHolder reads who signed the lock; 0 when that can't be told. It is only shown to
-// people, so a lock that is gone again is no error.
+// lockHolder reads who signed the lock; 0 when that can't be told, as when it was just
+// taken or freed. It is only shown to people, so that is no error.
 func lockHolder(path string) int {
 	f, err := os.Open(path)
 	if err != nil {

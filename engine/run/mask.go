@@ -167,8 +167,9 @@ func (w *MaskWriter) release(end int) error {
 		used++
 	}
 	w.show(at, end)
-	w.spans = slices.Delete(w.spans, 0, used)
-	w.held = slices.Delete(w.held, 0, end-w.base)
+	// Cut, not moved: many small writes must not each move all that is held.
+	w.spans = w.spans[used:]
+	w.held = w.held[end-w.base:]
 	w.base = end
 	if len(w.out) == 0 {
 		return nil

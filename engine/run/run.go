@@ -143,6 +143,7 @@ func (r *runner) runAll() {
 func (r *runner) work() {
 	for n := r.next(); n != nil; n = r.next() {
 		e := r.execute(n)
+		e.Reason, e.Err = r.clean(e.Reason), r.cleanError(e.Err)
 		r.tell(n, e)
 		for _, name := range r.finish(n, e.TaskResult) {
 			r.release(name)
@@ -154,6 +155,25 @@ func (r *runner) work() {
 func (r *runner) clean(text string) string {
 	return r.o.Mask.String(harmless(text))
 }
+
+// cleanError is err with a text fit to be shown; errors.Is and As see through it.
+func (r *runner) cleanError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if text := r.clean(err.Error()); text != err.Error() {
+		return &cleanError{text, err}
+	}
+	return err
+}
+
+type cleanError struct {
+	text string
+	err  error
+}
+
+func (c *cleanError) Error() string { return c.text }
+func (c *cleanError) Unwrap() error { return c.err }
 
 // fail keeps the first error of the journal and lets no further task start: what isn't
 // recorded can't be resumed or cleaned up.

@@ -427,7 +427,7 @@ func TestEventsAndNodes(t *testing.T) {
 	f.Workers = 1
 	f.Now = func() time.Time { return time.Unix(100, 0) }
 	f.Mask = NewMask("hunter22")
-	f.run(t,
+	res := f.run(t,
 		Task{ID: "a", Title: "A", Key: "ka", Place: "web.yaml:3", Do: func(_ context.Context, a *Attempt) (step.Outputs, error) {
 			fmt.Fprintln(a.Log, "password hunter22")
 			a.Progress(1, 2, "bytes")
@@ -437,6 +437,12 @@ func TestEventsAndNodes(t *testing.T) {
 			fmt.Fprint(a.Log, "no newline")
 			return nil, fmt.Errorf("set password hunter22: %w", &step.ExitError{Argv: []string{"chpasswd", "hunter22"}, Status: 7})
 		}})
+	if diff := cmp.Diff(map[string]string{"a": "done", "b": "failed: set password ***: chpasswd: exit status 7"}, endings(res)); diff != "" {
+		t.Errorf("tasks (-want +got):\n%s", diff)
+	}
+	if want := (step.Outputs{"n": 1.0, "token": []any{map[string]any{"v": "hunter22"}}}); !cmp.Equal(want, res.Tasks["a"].Outputs) {
+		t.Errorf("outputs %v, want %v: the run itself needs the secret", res.Tasks["a"].Outputs, want)
+	}
 	code := 1
 	logPath := func(id string) string { return f.LogDir + "/" + LogName(id) }
 	want := []event.Event{
@@ -496,5 +502,60 @@ func TestSeqIsWithoutGapsUnderLoad(t *testing.T) {
 		if got := f.events.lines(fmt.Sprint(i)); len(got) != 50 || got[0] != "line 0" || got[49] != "line 49" {
 			t.Errorf("task %d has lines %v", i, got)
 		}
+	}
+}
+
+// One task prints as fast as it can to a slow sink until another one, which prints too,
+// is done.
+func TestFloodDoesNotStarveOthers(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.Sink = slowSink{}
+	quiet := make(chan struct{})
+	f.run(t,
+		Task{ID: "flood", Do: do(func(_ context.Context, a *Attempt) error {
+			chunk := []byte(strings.Repeat("y\n", 1000))
+			for range 20 {
+				select {
+				case <-quiet:
+					return nil
+				default:
+				}
+				if _, err := a.Log.Write(chunk); err != nil {
+					return err
+				}
+			}
+			t.Error("20,000 lines passed before ten of the other task")
+			return nil
+		})},
+		Task{ID: "quiet", Do: do(func(_ context.Context, a *Attempt) error {
+			defer close(quiet)
+			for i := range 10 {
+				fmt.Fprintln(a.Log, i)
+			}
+			return nil
+		})})
+}
+
+type slowSink struct{}
+
+func (slowSink) Emit(event.Event) { time.Sleep(100 * time.Microsecond) }
+
+func TestBrokenJournalStopsTheRun(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.Workers = 1
+	res, err := Run(t.Context(), []Task{
+		{ID: "a", Do: do(func(context.Context, *Attempt) error { return f.Journal.Close() })},
+		{ID: "b", Do: ok()},
+	}, f.Options)
+	if err == nil || !strings.HasPrefix(err.Error(), "run r1: ") {
+		t.Errorf("error = %v, want the journal's", err)
+	}
+	if res.ExitCode != 1 || res.State != event.Failed || res.Tasks["a"].State != event.Done {
+		t.Errorf("run ended %s with %d, a %s; want failed, 1, and a done", res.State, res.ExitCode, res.Tasks["a"].State)
+	}
+	if b := res.Tasks["b"]; b.State != event.Cancelled || !strings.HasPrefix(b.Reason, "not started: ") {
+		t.Errorf("b ended %s: %s; want it not started", b.State, b.Reason)
 	}
 }

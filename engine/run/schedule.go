@@ -111,8 +111,8 @@ func (r *runner) release(name string) {
 	cancel()
 	_, left := r.shared[name].undo(r.ctx)
 	if err != nil {
-		err = fmt.Errorf("release %s: %w", name, err)
-		r.out.emit(event.Event{Kind: event.Notice, Text: r.clean(err.Error())})
+		err = r.cleanError(fmt.Errorf("release %s: %w", name, err))
+		r.out.emit(event.Event{Kind: event.Notice, Text: err.Error()})
 		left = append(left, Leftover{Resource: builder.Resource{Kind: "shared", ID: name}, Err: err})
 	}
 	r.addLeftovers(left)

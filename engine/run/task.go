@@ -66,7 +66,8 @@ type Options struct {
 	Journal     *journal.Journal
 	// LogDir is where per-task logs are written.
 	LogDir string
-	// MaxLog is the size in bytes a task's log may reach before the task fails; 0 means 128 MiB.
+	// MaxLog is the size in bytes a task's log may reach before the task fails; 0 means
+	// 128 MiB. A line counts as at least 64 bytes, whatever its length.
 	MaxLog int64
 	// Sink takes the events.
 	Sink event.Sink
@@ -129,10 +130,13 @@ type Result struct {
 
 // TaskResult is how one task ended.
 type TaskResult struct {
-	State   event.State
-	Reason  string
+	State event.State
+	// Reason says why the task was skipped or cancelled. Secrets are hidden in it.
+	Reason string
+	// Outputs are set when the task is Done or Cached. They are as the task gave them.
 	Outputs step.Outputs
-	Err     error
+	// Err is why it failed or was cancelled while it ran. Secrets are hidden in its text.
+	Err error
 	// Elapsed is the wall time of all attempts, the pauses between them and the undo
 	// included; the wait for another process is not.
 	Elapsed time.Duration

@@ -24,6 +24,8 @@ const (
 	tailLines = 40
 	// defaultMaxLog bounds a task's log, in bytes.
 	defaultMaxLog = 128 << 20
+	// lineCost is what a line counts for at least: as an event it takes more than its text.
+	lineCost = 64
 )
 
 // LogName is the name of a task's log file in Options.LogDir. Different ids have
@@ -242,7 +244,7 @@ func (l *taskLog) endLine() error {
 	if err := l.open(); err != nil {
 		return err
 	}
-	if l.size += int64(len(text)) + 1; l.size > l.max {
+	if l.size += max(int64(len(text))+1, lineCost); l.size > l.max {
 		limit := &logError{err: fmt.Errorf("more than %s of output: print less, or send it to a file", byteSize(l.max))}
 		return errors.Join(limit, l.put("the log ends here: "+limit.Error()))
 	}

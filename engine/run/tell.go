@@ -16,9 +16,9 @@ func (j *job) begin() {
 
 // tell makes known how a node ended.
 func (r *runner) tell(n *node, res ending) {
-	rec := journal.Node{Run: r.o.Run, ID: n.ID, Key: n.Key, State: res.State, Reason: r.clean(res.Reason), Attempt: res.attempt,
+	rec := journal.Node{Run: r.o.Run, ID: n.ID, Key: n.Key, State: res.State, Reason: res.Reason, Attempt: res.attempt,
 		Outputs: r.cleanOutputs(res.Outputs), Started: res.started, Ended: r.now(), LogPath: res.LogPath}
-	e := event.Event{Kind: event.NodeState, Node: n.ID, State: res.State, Reason: rec.Reason, Attempt: res.attempt, ElapsedMS: res.Elapsed.Milliseconds()}
+	e := event.Event{Kind: event.NodeState, Node: n.ID, State: res.State, Reason: res.Reason, Attempt: res.attempt, ElapsedMS: res.Elapsed.Milliseconds()}
 	if res.State == event.Failed {
 		e.Failure = r.failure(res)
 		rec.Error = e.Failure.Error
@@ -34,7 +34,7 @@ func (r *runner) record(n journal.Node) {
 }
 
 func (r *runner) failure(res ending) *event.Failure {
-	f := &event.Failure{Error: r.clean(res.Err.Error()), Tail: res.tail, LogPath: res.LogPath}
+	f := &event.Failure{Error: res.Err.Error(), Tail: res.tail, LogPath: res.LogPath}
 	var exit *step.ExitError
 	if errors.As(res.Err, &exit) {
 		f.ExitStatus = exit.Status
