@@ -30,9 +30,11 @@ func TestMain(m *testing.M) {
 }
 
 var children = map[string]func(dir string) error{
-	"count":            countUp,
-	"full":             fillDisk,
-	"read-only system": func(dir string) error { return openReadOnly(dir, remountReadOnly) },
+	"count": countUp,
+	"full":  fillDisk,
+	"read-only system": func(dir string) error {
+		return errors.Join(smallDisk(dir, "8m"), openReadOnly(dir, remountReadOnly))
+	},
 	"read-only folder": func(dir string) error { return openReadOnly(dir, dropPrivileges) },
 }
 
@@ -127,9 +129,6 @@ func fillDisk(dir string) error {
 // openReadOnly makes a database, lets protect take the right to write, and checks what
 // opening says, with and without what a killed process leaves beside the file.
 func openReadOnly(dir string, protect func(dir string) error) error {
-	if err := smallDisk(dir, "8m"); err != nil {
-		return err
-	}
 	ctx := context.Background()
 	closed, killed := filepath.Join(dir, "closed.db"), filepath.Join(dir, "killed.db")
 	for _, path := range []string{closed, killed} {
@@ -180,13 +179,13 @@ func remountReadOnly(dir string) error {
 
 // dropPrivileges leaves the folder to its owner and becomes somebody else: root isn't held back by modes.
 func dropPrivileges(dir string) error {
+	if os.Getuid() != 0 {
+		return os.Chmod(dir, 0o555)
+	}
 	for _, d := range []string{filepath.Dir(dir), dir} {
 		if err := os.Chmod(d, 0o755); err != nil {
 			return err
 		}
-	}
-	if os.Getuid() != 0 {
-		return os.Chmod(dir, 0o555)
 	}
 	return syscall.Setresuid(65534, 65534, 65534)
 }

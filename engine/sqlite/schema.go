@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // prepare makes sure that the file is ours, in WAL mode, and has the part's tables.
@@ -61,6 +62,7 @@ func upToDate(tx *Tx, schema Schema, path string) (bool, error) {
 // enableWAL switches the file to a write-ahead log, which survives in it. SQLite doesn't wait
 // for other processes that do the same just now, so begin waits for them first.
 func (d *DB) enableWAL(ctx context.Context) error {
+	deadline := time.Now().Add(lockLimit)
 	for {
 		var mode string
 		err := d.write.QueryRowContext(ctx, `PRAGMA journal_mode = WAL`).Scan(&mode)
@@ -68,7 +70,7 @@ func (d *DB) enableWAL(ctx context.Context) error {
 			return fmt.Errorf("the state database %s can't have a write-ahead log here (mode %q): "+
 				"put the state folder on a local file system", d.path, mode)
 		}
-		if kind, ok := kindOf(err); !ok || kind != Busy {
+		if kind, ok := kindOf(err); !ok || kind != Busy || time.Now().After(deadline) {
 			return err
 		}
 		tx, err := d.begin(ctx)
