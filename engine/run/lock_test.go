@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -123,4 +125,38 @@ func TestWaitForLockEndsWithContext(t *testing.T) {
 	if err := held.unlock(); err != nil {
 		t.Error(err)
 	}
+}
+
+// The holder removes the file when it is done; one who opened it before must not take a
+// lock on the removed file for the lock.
+func TestLockExcludesWhileFilesComeAndGo(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "x.lock")
+	var holders, taken atomic.Int32
+	var all sync.WaitGroup
+	for range 3 {
+		all.Go(func() {
+			for taken.Load() < 200 {
+				l, err := tryLock(path)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if l == nil {
+					continue
+				}
+				if n := holders.Add(1); n != 1 {
+					t.Errorf("%d hold the lock at once", n)
+				}
+				runtime.Gosched()
+				holders.Add(-1)
+				taken.Add(1)
+				if err := l.unlock(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
 }
