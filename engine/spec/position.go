@@ -26,10 +26,57 @@ func (s *source) inside(n *node, offset, width int) diag.Pos {
 	return pos
 }
 
+// scalarEnd is the place just behind a plain or quoted scalar, or that of the node itself
+// when it can't be told.
+func (s *source) scalarEnd(y *yaml.Node) place {
+	sc := s.scan(y)
+	if string(sc.got) != y.Value {
+		return place{y.Line, y.Column}
+	}
+	return sc.at
+}
+
+// flowEnd is the place just behind the bracket that closes a flow collection.
+func (s *source) flowEnd(y *yaml.Node) place {
+	at := place{y.Line, y.Column}
+	for _, item := range y.Content {
+		switch item.Kind {
+		case yaml.ScalarNode:
+			at = s.scalarEnd(item)
+		case yaml.AliasNode:
+			at = place{item.Line, item.Column}
+		default:
+			at = s.flowEnd(item)
+		}
+	}
+	closing := map[yaml.Kind]rune{yaml.SequenceNode: ']', yaml.MappingNode: '}'}[y.Kind]
+	for line := at.line; line <= len(s.lines); line, at.column = line+1, 1 {
+		runes := []rune(s.line(line))
+		for i := at.column - 1; i < len(runes); i++ {
+			if runes[i] == closing {
+				return place{line, i + 2}
+			}
+			if runes[i] == '#' && (i == 0 || runes[i-1] == ' ' || runes[i-1] == '\t') {
+				break
+			}
+		}
+	}
+	return at
+}
+
 // places returns where each code point of a scalar's value is written, or nil when
 // that can't be told: it reads the scalar again and trusts itself only when it comes to
 // the same value as the YAML library.
 func (s *source) places(y *yaml.Node) []place {
+	sc := s.scan(y)
+	if string(sc.got) != y.Value {
+		return nil
+	}
+	return sc.places
+}
+
+// scan reads a scalar again, as far as it understands it.
+func (s *source) scan(y *yaml.Node) scalarScanner {
 	sc := scalarScanner{source: s, at: place{y.Line, y.Column}, want: []rune(y.Value)}
 	sc.skipProperties()
 	switch {
@@ -42,10 +89,7 @@ func (s *source) places(y *yaml.Node) []place {
 	default:
 		sc.plain()
 	}
-	if string(sc.got) != y.Value {
-		return nil
-	}
-	return sc.places
+	return sc
 }
 
 // scalarScanner reads one scalar from the source, remembering where each part was.
