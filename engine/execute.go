@@ -52,7 +52,7 @@ func (b *prepared) execute(ctx context.Context, adopt bool) (*Report, error) {
 	result, err := run.Run(ctx, x.tasks(), run.Options{
 		Run: b.run, Workers: b.src.Request.Jobs, KeepGoing: b.src.Request.KeepGoing,
 		Journal: b.journal, LogDir: x.logs, LockDir: b.Engine.locks(), Mask: x.mask, Now: b.config.Now,
-		Sink: event.Tee(journalSink{b.journal}, b.sink), Cleanup: b.cleanup, Release: x.guests.release,
+		Sink: b.sink, Cleanup: b.cleanup, Release: x.guests.release,
 	})
 	if err != nil {
 		return nil, err
@@ -106,12 +106,6 @@ func processStart(pid int) (string, error) {
 	}
 	return fields[19], nil
 }
-
-// journalSink keeps events in the journal. A lost record is reported by the journal's
-// next durable call.
-type journalSink struct{ j *journal.Journal }
-
-func (s journalSink) Emit(e event.Event) { _ = s.j.AddEvent(e) }
 
 // tasks turns the nodes of the plan into tasks.
 func (x *execution) tasks() []run.Task {

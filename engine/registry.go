@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/gildhq/gild/engine/builder"
@@ -91,7 +92,15 @@ func (r *registry) Retain(ctx context.Context, rule step.RetainRule) ([]step.Ret
 		if err != nil {
 			return out, err
 		}
-		if err := r.catalog.Retire(ctx, d.Image.ID, d.Reason, r.config.Now()); err != nil {
+		err = r.catalog.Retire(ctx, d.Image.ID, d.Reason, r.config.Now())
+		if errors.Is(err, catalog.ErrInUse) {
+			// Somebody has begun to use it since the rule was applied: it stays.
+			if err := claim.Settle(ctx); err != nil {
+				return out, err
+			}
+			continue
+		}
+		if err != nil {
 			return out, fmt.Errorf("retire %s build %d: %w", d.Image.Name, d.Image.Build, err)
 		}
 		if err := r.removeRetired(ctx, d.Image.Key); err != nil {
@@ -109,14 +118,9 @@ func (r *registry) Retain(ctx context.Context, rule step.RetainRule) ([]step.Ret
 // disk may have been published twice, and a run killed before it retired the image in
 // the catalog leaves a claim for one that is still in use.
 func (e *Engine) removeRetired(ctx context.Context, key string) error {
-	live, err := e.catalog.Images(ctx, catalog.Filter{})
-	if err != nil {
+	live, err := e.catalog.ByKey(ctx, key)
+	if err != nil || len(live) > 0 {
 		return err
-	}
-	for _, img := range live {
-		if img.Key == key {
-			return nil
-		}
 	}
 	for _, b := range e.builders {
 		if err := b.RemoveImage(ctx, key); err != nil {
