@@ -14,6 +14,7 @@ import (
 	"github.com/gildhq/gild/steps/packages"
 	"github.com/gildhq/gild/steps/publish"
 	"github.com/gildhq/gild/steps/retain"
+	"github.com/gildhq/gild/steps/seal"
 	"github.com/gildhq/gild/steps/shell"
 )
 
@@ -23,6 +24,8 @@ func All() []step.Step {
 		file.Step,
 		packages.Step,
 		shell.Step,
+
+		seal.Step,
 
 		boot.Step,
 		command.Step,

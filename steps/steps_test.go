@@ -24,6 +24,7 @@ import (
 	"github.com/gildhq/gild/steps/packages"
 	"github.com/gildhq/gild/steps/publish"
 	"github.com/gildhq/gild/steps/retain"
+	"github.com/gildhq/gild/steps/seal"
 	"github.com/gildhq/gild/steps/shell"
 	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v5"
@@ -40,6 +41,7 @@ var types = map[string]struct{ config, outputs any }{
 	"packages": {packages.Config{}, struct{}{}},
 	"publish":  {publish.Config{}, publish.Outputs{}},
 	"retain":   {retain.Config{}, retain.Outputs{}},
+	"seal":     {seal.Config{}, struct{}{}},
 	"shell":    {shell.Config{}, shell.Outputs{}},
 }
 
