@@ -15,7 +15,7 @@ import (
 )
 
 func init() {
-	Register("test-look", func(ctx context.Context, root string, raw json.RawMessage, out io.Writer) error {
+	Register("test-shell", func(ctx context.Context, root string, raw json.RawMessage, out io.Writer) error {
 		var script string
 		if err := json.Unmarshal(raw, &script); err != nil {
 			return err
@@ -37,7 +37,7 @@ func TestRunJob(t *testing.T) {
 	}
 	job := JobConfig{Lower: c.Lower, Upper: c.Upper, Work: c.Work, IDs: c.IDs, Writable: []string{dir}}
 	var log strings.Builder
-	out, err := RunJob(t.Context(), job, "test-look", fmt.Sprintf("echo log >&2; pwd; id; cat /proc/self/uid_map; ls -ln; ls -ld %s; echo x >%s; touch /etc/x /usr/x", dir, file), &log)
+	out, err := RunJob(t.Context(), job, "test-shell", fmt.Sprintf("echo log >&2; pwd; id; cat /proc/self/uid_map; ls -ln; ls -ld %s; echo x >%s; touch /etc/x /usr/x", dir, file), &log)
 	t.Logf("%s\n%s\n%v", out, log.String(), err)
 	data, err := os.ReadFile(file)
 	t.Log(string(data), err)

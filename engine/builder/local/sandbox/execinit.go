@@ -100,15 +100,16 @@ func startCommand(spec execSpec) (int, error) {
 // network and limits.
 func prepareExec(spec execSpec) error {
 	resetSignals()
-	err := enterTree(func() error {
-		if spec.Resolver != nil {
-			if err := mountResolver(spec.Resolver); err != nil {
-				return fmt.Errorf("mount resolv.conf: %w", err)
-			}
+	err := enterTree(func() error { return errors.Join(mountProc(), protectProc()) })
+	if err != nil {
+		return err
+	}
+	if spec.Resolver != nil {
+		if err := mountResolver(spec.Resolver); err != nil {
+			return fmt.Errorf("mount resolv.conf: %w", err)
 		}
-		return errors.Join(mountProc(), protectProc())
-	})
-	if err := errors.Join(err, raiseLoopback(), limit()); err != nil {
+	}
+	if err := errors.Join(raiseLoopback(), limit()); err != nil {
 		return err
 	}
 	unix.Umask(0o022)

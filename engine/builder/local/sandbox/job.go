@@ -176,7 +176,7 @@ func setJobEnvironment() error {
 	os.Clearenv()
 	return errors.Join(
 		os.Setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
-		os.Setenv("HOME", "/root"),
+		os.Setenv("HOME", stage),
 		os.Setenv("LANG", "C.UTF-8"))
 }
 

@@ -10,15 +10,25 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/gildhq/gild/engine/step"
 )
 
 // shared holds the trees that tests only read.
 var shared = struct {
-	dir     string
-	busybox func() (string, error)
+	dir                    string
+	busybox, debian, probe func() (string, error)
 }{}
+
+// leaked is an open file of the test process that isn't closed on exec, as sloppy
+// callers hand them down. leakedSecret is in its environment.
+const (
+	leakedSecret   = "GILD_TEST_SECRET=cafe-secret-4711"
+	leakedFileName = "leaked-file"
+)
 
 func TestMain(m *testing.M) {
 	Init()
@@ -32,7 +42,13 @@ func runTests(m *testing.M) (code int) {
 		return 1
 	}
 	shared.dir = dir
+	if err := leak(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	shared.probe = sync.OnceValues(buildProbe)
 	shared.busybox = sync.OnceValues(makeBusybox)
+	shared.debian = sync.OnceValues(makeDebian)
 	code = m.Run()
 	ids, err := FindIDs()
 	if err == nil {
@@ -43,6 +59,40 @@ func runTests(m *testing.M) (code int) {
 		return 1
 	}
 	return code
+}
+
+// leak leaves lying around what must not reach a machine.
+func leak() error {
+	name, value, _ := strings.Cut(leakedSecret, "=")
+	if err := os.Setenv(name, value); err != nil {
+		return err
+	}
+	path := filepath.Join(shared.dir, leakedFileName)
+	if err := os.WriteFile(path, []byte("host file\n"), 0o644); err != nil {
+		return err
+	}
+	fd, err := unix.Open(path, unix.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	// Far up, where nothing else closes or replaces it.
+	return unix.Dup2(fd, 77)
+}
+
+// probeEnv names the probe program, for a second run by another user.
+const probeEnv = "GILD_TEST_PROBE"
+
+func buildProbe() (string, error) {
+	if path := os.Getenv(probeEnv); path != "" {
+		return path, nil
+	}
+	path := filepath.Join(shared.dir, "probe")
+	build := exec.Command("go", "build", "-o", path, "./testdata/probe")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the probe: %w: %s", err, out)
+	}
+	return path, nil
 }
 
 // makeBusybox makes a layer with a static busybox and nothing else.
@@ -108,9 +158,10 @@ type machine struct {
 	upper string
 }
 
-func openMachine(t testing.TB) machine {
+func openMachine(t testing.TB) machine { return openOn(t, machineConfig(t)) }
+
+func openOn(t testing.TB, c Config) machine {
 	t.Helper()
-	c := machineConfig(t)
 	s, err := Open(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
@@ -123,9 +174,11 @@ func openMachine(t testing.TB) machine {
 	return machine{s, c.Upper}
 }
 
-func machineConfig(t testing.TB) Config {
+func machineConfig(t testing.TB) Config { return configOn(t, shared.busybox) }
+
+func configOn(t testing.TB, layer func() (string, error)) Config {
 	t.Helper()
-	base, err := shared.busybox()
+	base, err := layer()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +188,7 @@ func machineConfig(t testing.TB) Config {
 	}
 	return Config{
 		Lower: []string{base}, Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work"),
-		IDs: testIDs(t),
+		IDs: testIDs(t), Hostname: "tiny", Clock: time.Unix(1_700_000_000, 0),
 	}
 }
 

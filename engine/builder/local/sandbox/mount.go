@@ -108,8 +108,9 @@ func attach(mount int, target string) error {
 }
 
 // enterTree makes the mount on the stage the root, has setUp done there, and lets go of
-// the host's files. While setUp runs they are still mounted, out of reach of paths: the
-// kernel allows a new /proc only where there is one already.
+// the host's files. While setUp runs they are still mounted on top of the root: the
+// kernel allows a new /proc only where there is one already. Paths that lead there by
+// ".." would get out, so setUp follows no link.
 func enterTree(setUp func() error) error {
 	if err := unix.Chdir(stage); err != nil {
 		return err
