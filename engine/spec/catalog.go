@@ -18,7 +18,9 @@ import (
 // It never changes once made, and is safe for concurrent use.
 type Catalog struct {
 	envelope *shape
-	kinds    map[string]*kind
+	// step is the envelope of one step.
+	step  *shape
+	kinds map[string]*kind
 	// names are the steps' names, sorted.
 	names []string
 }
@@ -27,7 +29,7 @@ type Catalog struct {
 type kind struct {
 	step step.Step
 	with *shape
-	// dynamicFormats tells that the schema has paths or scripts in it.
+	// formats tells that the schema has formats of gild's own in it.
 	formats bool
 }
 
@@ -40,7 +42,7 @@ func NewCatalog(steps []step.Step) (*Catalog, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Catalog{envelope: envelope, kinds: make(map[string]*kind, len(steps))}
+	c := &Catalog{envelope: envelope, step: envelope.part("#/$defs/step"), kinds: make(map[string]*kind, len(steps))}
 	for _, s := range steps {
 		if _, ok := c.kinds[s.Name]; ok {
 			return nil, fmt.Errorf("two steps have the name %q", s.Name)
@@ -86,6 +88,11 @@ func newShape(url string, text []byte) (*shape, error) {
 	c := &shape{schema: schema, parts: map[string]*jsonschema.Schema{}}
 	c.index(schema)
 	return c, nil
+}
+
+// part is the shape of what a definition of the schema describes.
+func (c *shape) part(fragment string) *shape {
+	return &shape{schema: c.parts[c.schema.Location+strings.TrimPrefix(fragment, "#")], parts: c.parts}
 }
 
 // index records a schema and all its parts by their location.

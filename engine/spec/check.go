@@ -184,7 +184,7 @@ func (r *report) leaf(ve *jsonschema.ValidationError, location, keyword string) 
 		known := texts(schema.Enum)
 		r.diags.Addf(pos, "bad-value", didYouMean(n.text(), known, ""), "%s is not one of %s", what, strings.Join(known, ", "))
 	case "const":
-		r.diags.Addf(pos, "bad-value", "", "%s must be %v", what, schema.Constant[0])
+		r.diags.Addf(pos, "bad-value", hintOf(schema), "%s is not %v", what, schema.Constant[0])
 	case "required":
 		for _, name := range r.missing(schema, n) {
 			r.missingKey(n, schema, name)
@@ -192,9 +192,9 @@ func (r *report) leaf(ve *jsonschema.ValidationError, location, keyword string) 
 	case "additionalProperties":
 		r.unknownKeys(n, schema)
 	case "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "multipleOf":
-		r.diags.Addf(pos, "out-of-range", schema.Description, "%s is %s", what, bound(keyword, schema))
+		r.diags.Addf(pos, "out-of-range", hintOf(schema), "%s is %s", what, bound(keyword, schema))
 	case "pattern":
-		r.diags.Addf(pos, "bad-text", hintOf(schema), "%s is not allowed here", what)
+		r.badText(n, schema, ve.InstanceLocation)
 	case "format":
 		r.badFormat(n, schema)
 	case "minItems", "minLength", "minProperties":
@@ -204,16 +204,39 @@ func (r *report) leaf(ve *jsonschema.ValidationError, location, keyword string) 
 	case "uniqueItems":
 		r.repeated(n)
 	default:
-		r.diags.Addf(pos, "schema", schema.Description, "%s", ve.Message)
+		r.diags.Addf(pos, "schema", hintOf(schema), "%s", ve.Message)
 	}
 }
 
-func (r *report) badName(n *node, schema *jsonschema.Schema, location string) {
-	name := location
-	for token := range pointerTokens(instancePointer(location)) {
-		name = token
+func (r *report) badText(n *node, schema *jsonschema.Schema, location string) {
+	pos, where := r.source.value(n), "here"
+	if n.key != nil {
+		where = fmt.Sprintf("for %q", lastToken(location))
 	}
-	r.diags.Addf(r.source.name(n), "bad-name", hintOf(schema), "%q is not a name that can be used here", name)
+	if r.inSecrets(n) {
+		r.diags.Addf(pos, "bad-text", hintOf(schema), "this is not allowed %s", where)
+		return
+	}
+	r.diags.Addf(pos, "bad-text", hintOf(schema), "%s is not allowed %s", written(n), where)
+}
+
+// inSecrets tells whether a value stands under `secrets`, and if so keeps its line from
+// being shown: it may be a secret that shouldn't be there.
+func (r *report) inSecrets(n *node) bool {
+	return r.secrets && r.source.hideSecret(r.root, n)
+}
+
+// lastToken is the last key of an instance location.
+func lastToken(location string) string {
+	last := ""
+	for token := range pointerTokens(instancePointer(location)) {
+		last = token
+	}
+	return last
+}
+
+func (r *report) badName(n *node, schema *jsonschema.Schema, location string) {
+	r.diags.Addf(r.source.name(n), "bad-name", hintOf(schema), "%q is not a name that can be used here", lastToken(location))
 }
 
 func (r *report) missing(schema *jsonschema.Schema, n *node) []string {
@@ -249,17 +272,24 @@ func (r *report) unknownKeys(n *node, schema *jsonschema.Schema) {
 		if len(known) > 0 {
 			otherwise = "keys are " + strings.Join(known, ", ")
 		}
-		if field := n.fields[name]; r.secrets {
-			r.source.hideSecret(r.root, field)
+		field := n.fields[name]
+		if r.inSecrets(field) {
+			otherwise = "say where the secret comes from; keys are " + strings.Join(known, ", ")
 		}
-		r.diags.Addf(r.source.name(n.fields[name]), "unknown-key", didYouMean(name, unused(known, n), otherwise),
-			"unknown key %q", name)
+		r.diags.Addf(r.source.name(field), "unknown-key", keyHint(name, known, n, otherwise), "unknown key %q", name)
 	}
 }
 
-// unused drops the keys that an object already has: they can't be what was meant.
-func unused(known []string, n *node) []string {
-	return slices.DeleteFunc(slices.Clone(known), func(name string) bool { return n.fields[name] != nil })
+// keyHint suggests a key that the object doesn't have yet before one that it has.
+func keyHint(name string, known []string, n *node, otherwise string) string {
+	unused := slices.DeleteFunc(slices.Clone(known), func(name string) bool { return n.fields[name] != nil })
+	if s := Suggest(name, unused); s != "" {
+		return fmt.Sprintf("did you mean %q?", s)
+	}
+	if s := Suggest(name, known); s != "" {
+		return fmt.Sprintf("did you mean %q, which is already on line %d?", s, n.fields[s].key.Line)
+	}
+	return otherwise
 }
 
 func matchesAny(schema *jsonschema.Schema, name string) bool {
@@ -327,6 +357,11 @@ func (r *report) repeated(n *node) {
 	}
 }
 
+// jsonTypes are the JSON Schema types of the kinds of expressions.
+var jsonTypes = map[string]string{
+	"string": "string", "integer": "integer", "number": "number", "boolean": "boolean", "list": "array",
+}
+
 var typeNames = map[string]string{
 	"string": "a string", "integer": "an integer", "number": "a number", "boolean": "true or false",
 	"array": "a list", "object": "a mapping", "null": "nothing",
@@ -334,21 +369,35 @@ var typeNames = map[string]string{
 
 func (r *report) wrongType(n *node, types []string, format string) {
 	pos := r.source.value(n)
-	names := make([]string, len(types))
-	for i, t := range types {
-		names[i] = typeNames[t]
-	}
-	want := strings.Join(slices.Compact(names), " or ")
-	if r.secrets && r.source.hideSecret(r.root, n) {
+	want := oneOfTypes(types)
+	switch {
+	case n.value == nil:
+		r.diags.Addf(pos, "empty-value", "give it a value, or remove the key", "expected %s, but there is nothing", want)
+		return
+	case r.inSecrets(n) && slices.Contains(types, "object"):
 		r.diags.Addf(pos, codeSecretLiteral, "say where it comes from, such as {env: NAME} or {file: path}; and change the secret if it was real",
 			"a secret can't be written into the file")
 		return
-	}
-	if n.value == nil {
-		r.diags.Addf(pos, "empty-value", "give it a value, or remove the key", "expected %s, but there is nothing", want)
+	case r.inSecrets(n):
+		r.diags.Addf(pos, "wrong-type", "", "expected %s", want)
 		return
 	}
 	r.diags.Addf(pos, "wrong-type", typeHint(n, types, format), "expected %s, but got %s", want, described(n))
+}
+
+func oneOfTypes(types []string) string {
+	names := make([]string, len(types))
+	for i, t := range types {
+		names[i] = typeNames[t]
+		if t == "boolean" && len(types) > 1 {
+			names[i] = "a boolean"
+		}
+	}
+	names = slices.Compact(names)
+	if len(names) < 2 {
+		return strings.Join(names, "")
+	}
+	return strings.Join(names[:len(names)-1], ", ") + " or " + names[len(names)-1]
 }
 
 // typeHint says how to write a value so that it has one of the types.
@@ -359,6 +408,8 @@ func typeHint(n *node, types []string, format string) string {
 	switch {
 	case n.tmpl != nil && is("string"):
 		return "write string(…) inside the expression"
+	case n.tmpl != nil:
+		return ""
 	case format == "gild-duration" && scalar:
 		return fmt.Sprintf("give it a unit: %ss or %sm", n.at.Value, n.at.Value)
 	case format == "gild-size" && scalar:
@@ -394,6 +445,8 @@ func described(n *node) string {
 		return "a mapping"
 	case []any:
 		return "a list"
+	case *waiting:
+		return typeNames[jsonTypes[v.kind()]]
 	case string:
 		return fmt.Sprintf("the string %s", written(n))
 	case bool:
@@ -449,6 +502,7 @@ func hintOf(s *jsonschema.Schema) string {
 	if text == "" && s.Ref != nil {
 		text = s.Ref.Description
 	}
+	text, _, _ = strings.Cut(text, ". ")
 	return strings.TrimSuffix(lowerFirst(text), ".")
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -119,7 +120,7 @@ func (p *program) run(env map[string]any) (any, error) {
 	if err != nil {
 		var fe *file.Error
 		if errors.As(err, &fe) {
-			return nil, errors.New(fe.Message)
+			return nil, errors.New(plainMessage(fe.Message))
 		}
 		return nil, err
 	}
@@ -270,8 +271,29 @@ func typeError(err error) *exprError {
 		e.message, e.from = fe.Message, fe.From
 		e.width = max(1, fe.To-fe.From)
 	}
-	e.message = strings.TrimSpace(e.message)
+	e.message = plainMessage(strings.TrimSpace(e.message))
 	return e
+}
+
+var (
+	unexpectedToken = regexp.MustCompile(`^unexpected token \w+\("(.*)"\)$`)
+	mismatchedTypes = regexp.MustCompile(`^invalid operation: (\S+) \(mismatched types (.+) and (.+)\)$`)
+	goTypes         = strings.NewReplacer("[]interface {}", "list", "interface {}", "any value", "map[string]any", "mapping",
+		"float64", "number", "int64", "integer", "int", "integer", "bool", "boolean")
+)
+
+// plainMessage says what the expression library means without the names of Go's types.
+func plainMessage(message string) string {
+	if m := unexpectedToken.FindStringSubmatch(message); m != nil {
+		return fmt.Sprintf("unexpected %q", m[1])
+	}
+	if message == "unexpected token EOF" {
+		return "the expression ends too early"
+	}
+	if m := mismatchedTypes.FindStringSubmatch(message); m != nil {
+		return fmt.Sprintf("%q can't be used between %s and %s", m[1], goTypes.Replace(m[2]), goTypes.Replace(m[3]))
+	}
+	return goTypes.Replace(message)
 }
 
 // bracketNames rewrites references to steps and outputs whose names have a hyphen, which
@@ -393,7 +415,7 @@ func (w *walker) walk(n ast.Node) {
 		w.walk(n.Node)
 	case *ast.BinaryNode:
 		if n.Operator == ".." {
-			w.fail(n, 1, "expression-syntax", "", "ranges can't be used here")
+			w.fail(n, 1, "expression-syntax", "", "ranges are not part of gild's expressions")
 		}
 		w.walkAll([]ast.Node{n.Left, n.Right})
 	case *ast.SliceNode:
@@ -408,7 +430,7 @@ func (w *walker) walk(n ast.Node) {
 		w.walkAll([]ast.Node{n.Key, n.Value})
 	case *ast.NilNode, *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.StringNode, *ast.ConstantNode, nil:
 	default:
-		w.fail(n, 1, "expression-syntax", "", "variables, predicates and sequences can't be used here")
+		w.fail(n, 1, "expression-syntax", "", "variables, predicates and sequences are not part of gild's expressions")
 	}
 }
 
@@ -499,9 +521,9 @@ func (w *walker) reference(root *ast.IdentifierNode, path []string) {
 	r := ref{root: root.Value, name: path[0], from: root.Location().From}
 	r.width = len(root.Value) + 1 + utf8.RuneCountInString(path[0])
 	unknown := func(what, name string, known []string) {
-		none := fmt.Sprintf("the file has no %s", root.Value)
+		none := fmt.Sprintf("there is no %s that can be used here", what)
 		if len(known) > 0 {
-			none = "known are " + strings.Join(known, ", ")
+			none = what + "s are " + strings.Join(known, ", ")
 		}
 		w.fail(root, r.width, "unknown-name", didYouMean(name, known, none), "there is no %s %q", what, name)
 	}

@@ -24,8 +24,7 @@ func Format(path string, src []byte) ([]byte, diag.List) {
 	text := strings.TrimPrefix(string(src), "\ufeff")
 	before, s := readYAML(path, src, &diags)
 	if diags.HasErrors() || before == nil {
-		s.fill(&diags)
-		return nil, diags
+		return nil, s.finish(diags)
 	}
 	root := decode(s, text, &diags)
 	f := newFormatter(s, text)

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -149,8 +150,8 @@ type source struct {
 	hidden map[int]bool
 }
 
-// hideSecret keeps the lines of a value under `secrets` from being shown. It tells
-// whether the value stands where a secret's source should.
+// hideSecret tells whether a value stands under `secrets`, and if so keeps its line from
+// being shown.
 func (s *source) hideSecret(root, n *node) bool {
 	secrets := root.get("secrets")
 	if secrets == nil {
@@ -165,7 +166,7 @@ func (s *source) hideSecret(root, n *node) bool {
 				s.hidden = map[int]bool{}
 			}
 			s.hidden[n.at.Line] = true
-			return n == secret && n.fields == nil && n.value != nil
+			return true
 		}
 	}
 	return false
@@ -272,13 +273,20 @@ func splitLines(text string) []string {
 	return append(lines, text[start:])
 }
 
-// fill sets the source line of every diagnostic that has none, and sorts the list.
-func (s *source) fill(l *diag.List) {
-	for i := range *l {
-		d := &(*l)[i]
+// finish sets the source line of every diagnostic that has none, drops warnings about a
+// value that has an error, and sorts the list.
+func (s *source) finish(l diag.List) diag.List {
+	wrong := map[diag.Pos]bool{}
+	for _, d := range l {
+		wrong[d.Pos] = wrong[d.Pos] || d.Severity == diag.Error
+	}
+	l = slices.DeleteFunc(l, func(d diag.Diagnostic) bool { return d.Severity == diag.Warning && wrong[d.Pos] })
+	for i := range l {
+		d := &l[i]
 		if d.Source == "" && d.Pos.File == s.path && !s.hidden[d.Pos.Line] {
 			d.Source = s.line(d.Pos.Line)
 		}
 	}
 	l.Sort()
+	return l
 }

@@ -18,7 +18,7 @@ func ParseParams(path string, src []byte) (map[string]any, diag.List) {
 	if root != nil && root.fields == nil {
 		diags.Addf(s.value(root), "wrong-type", "write one `name: value` per line", "a params file is a mapping of names to values")
 	}
-	s.fill(&diags)
+	diags = s.finish(diags)
 	if diags.HasErrors() {
 		return nil, diags
 	}

@@ -39,13 +39,12 @@ type stepNode struct {
 func Parse(path string, src []byte, c *Catalog) (*File, diag.List) {
 	var diags diag.List
 	root, s := readYAML(path, src, &diags)
-	defer s.fill(&diags)
-	if root == nil {
-		return nil, diags
-	}
-	if root.fields == nil {
+	if root != nil && root.fields == nil {
 		diags.Addf(s.value(root), "wrong-type", "begin with the line `gild: 1`", "a pipeline file is a mapping of keys to values")
-		return nil, diags
+		root = nil
+	}
+	if root == nil {
+		return nil, s.finish(diags)
 	}
 	f := &File{path: path, source: s, root: root, catalog: c}
 	f.parseTemplates(root, "", &diags)
@@ -56,7 +55,7 @@ func Parse(path string, src []byte, c *Catalog) (*File, diag.List) {
 		f.checkUses(sn, &diags)
 	}
 	f.broken = diags.HasErrors()
-	return f, diags
+	return f, s.finish(diags)
 }
 
 // skipTemplates leaves out what a schema says of a string whose expressions are not

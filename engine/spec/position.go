@@ -96,6 +96,9 @@ func (s *source) scan(y *yaml.Node) scalarScanner {
 type scalarScanner struct {
 	source *source
 	at     place
+	// line is the text of the line numbered loaded.
+	line   []rune
+	loaded int
 	want   []rune
 	got    []rune
 	places []place
@@ -108,11 +111,13 @@ func (sc *scalarScanner) add(r rune, at place) {
 
 // rest is the current line from the current column on.
 func (sc *scalarScanner) rest() []rune {
-	line := []rune(sc.source.line(sc.at.line))
-	if sc.at.column < 1 || sc.at.column > len(line) {
+	if sc.loaded != sc.at.line {
+		sc.line, sc.loaded = []rune(sc.source.line(sc.at.line)), sc.at.line
+	}
+	if sc.at.column < 1 || sc.at.column > len(sc.line) {
 		return nil
 	}
-	return line[sc.at.column-1:]
+	return sc.line[sc.at.column-1:]
 }
 
 // skipProperties passes anchors and tags in front of the scalar.

@@ -5,8 +5,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/santhosh-tekuri/jsonschema/v5"
+
 	"github.com/gildhq/gild/engine/diag"
-	"github.com/gildhq/gild/engine/step"
 )
 
 // Inputs are what the caller adds to a file.
@@ -25,33 +26,37 @@ type Inputs struct {
 // The list holds only what Parse didn't report already; it is sorted.
 func (f *File) Resolve(in Inputs) ([]*Pipeline, diag.List) {
 	var diags diag.List
-	s := &source{path: f.source.path, lines: f.source.lines, hidden: f.source.hidden}
-	defer s.fill(&diags)
-	r := resolver{File: f, source: s, in: in, diags: &diags, cache: map[string]*compiled{}}
-	r.resolveParams()
-	r.resolveSecrets()
-	r.expandMatrix()
-	r.checkNeeds()
-	r.prepareScope()
-	r.compileAll(f.root, "", context{})
-	if diags.HasErrors() {
-		return nil, diags
-	}
-	var all []*Pipeline
-	for _, cell := range r.cells {
-		all = append(all, r.pipeline(cell))
-	}
-	r.checkNames(all)
+	r := resolver{File: f, in: in, diags: &diags, cache: map[string]*compiled{}}
+	all := r.resolve()
+	diags = f.source.finish(diags)
 	if f.broken || diags.HasErrors() {
 		return nil, diags
 	}
 	return all, diags
 }
 
+// resolve does the work of [File.Resolve]; what it returns is only good without errors.
+func (r *resolver) resolve() []*Pipeline {
+	r.resolveParams()
+	r.resolveSecrets()
+	r.expandMatrix()
+	r.checkNeeds()
+	r.prepareScope()
+	r.compileAll(r.root, "", context{})
+	if r.diags.HasErrors() {
+		return nil
+	}
+	var all []*Pipeline
+	for _, cell := range r.cells {
+		all = append(all, r.pipeline(cell))
+	}
+	r.checkNames(all)
+	return all
+}
+
 // resolver is the state of one call of Resolve.
 type resolver struct {
 	*File
-	source  *source
 	in      Inputs
 	diags   *diag.List
 	params  map[string]any
@@ -111,6 +116,18 @@ type context struct {
 	text bool
 	// condition wants true or false.
 	condition bool
+	// schemas describe the value, inside `with`.
+	schemas []*jsonschema.Schema
+}
+
+// within returns the context of a key, or an item, of a value inside `with`.
+func (ctx context) within(token string, list bool) context {
+	var inner []*jsonschema.Schema
+	for _, s := range ctx.schemas {
+		inner = append(inner, at(s, token, list, map[*jsonschema.Schema]bool{})...)
+	}
+	ctx.schemas = inner
+	return ctx
 }
 
 // enter returns the context of a key below pointer.
@@ -122,6 +139,11 @@ func (r *resolver) enter(pointer, name string, ctx context) context {
 		ctx.key = name
 		ctx.text = name == "env"
 		ctx.condition = name == "when"
+		if name == "with" && ctx.step.kind != nil && ctx.step.kind.formats {
+			ctx.schemas = []*jsonschema.Schema{ctx.step.kind.with.schema}
+		}
+	case len(ctx.schemas) > 0:
+		ctx = ctx.within(name, false)
 	case pointer == "/publish" && name == "tags":
 		ctx.text = true
 	}
@@ -133,16 +155,22 @@ func (r *resolver) compileAll(n *node, pointer string, ctx context) {
 	if n == nil || !n.dynamic {
 		return
 	}
-	for i, sn := range r.steps {
-		if sn.node == n {
-			ctx = context{step: sn, position: i}
+	if isStep(pointer) {
+		i := slices.IndexFunc(r.steps, func(sn *stepNode) bool { return sn.node == n })
+		if i < 0 {
+			return
 		}
+		ctx = context{step: r.steps[i], position: i}
 	}
 	for _, name := range n.names {
 		r.compileAll(n.fields[name], join(pointer, name), r.enter(pointer, name, ctx))
 	}
 	for i, item := range n.items {
-		r.compileAll(item, joinIndex(pointer, i), ctx)
+		inner := ctx
+		if len(ctx.schemas) > 0 {
+			inner = ctx.within("", true)
+		}
+		r.compileAll(item, joinIndex(pointer, i), inner)
 	}
 	if n.tmpl == nil || staticKey(pointer) != "" {
 		return
@@ -174,6 +202,12 @@ func (r *resolver) compilePiece(n *node, p piece, ctx context) *program {
 		r.diags.Addf(r.source.inside(n, p.offset+c.bad.from, c.bad.width), c.bad.code, c.bad.hint, "%s", c.bad.message)
 		return nil
 	}
+	if hasFormat(ctx.schemas, "gild-script") {
+		r.diags.Addf(r.source.inside(n, p.offset-3, len(p.expr)+5), "expression-in-script",
+			"set a variable in the step's env and let the script read that",
+			"a value is never written into the text of a script")
+		return c.program
+	}
 	for _, ref := range c.program.refs {
 		r.checkReach(n, p, ref, ctx)
 	}
@@ -182,18 +216,18 @@ func (r *resolver) compilePiece(n *node, p piece, ctx context) *program {
 
 // checkReach checks that a reference is allowed where it stands.
 func (r *resolver) checkReach(n *node, p piece, ref ref, ctx context) {
-	pos := r.source.inside(n, p.offset+ref.from, ref.width)
+	pos := func() diag.Pos { return r.source.inside(n, p.offset+ref.from, ref.width) }
 	switch {
 	case ref.root == "secrets" && ctx.key != "env":
-		r.diags.Addf(pos, "secret-outside-env", "set a variable in the step's env and read that",
+		r.diags.Addf(pos(), "secret-outside-env", "set a variable in the step's env and read that",
 			"the secret %q can only be used in the env of a step", ref.name)
 	case ref.root != "steps":
 	case ctx.key != "with" && ctx.key != "env" && ctx.key != "when":
-		r.diags.Addf(pos, "output-out-of-reach", "", "outputs of steps can only be used in with, env and when of a step")
+		r.diags.Addf(pos(), "output-out-of-reach", "", "outputs of steps can only be used in with, env and when of a step")
 	default:
 		for i, sn := range r.steps {
 			if sn.id == ref.name && i >= ctx.position {
-				r.diags.Addf(pos, "output-out-of-reach", "move it behind that step",
+				r.diags.Addf(pos(), "output-out-of-reach", "move it behind that step",
 					"the step %q on line %d is not done before this one", ref.name, sn.node.at.Line)
 			}
 		}
@@ -257,16 +291,20 @@ func (r *resolver) recheck(root *node) {
 	if !root.dynamic {
 		return
 	}
-	rep := report{shape: r.catalog.envelope, source: r.source, root: root, diags: r.diags, skip: skipUnevaluated}
-	rep.check(placeholders(root))
+	check := func(s *shape, n *node, value any) {
+		rep := report{shape: s, source: r.source, root: n, diags: r.diags, skip: skipUnevaluated}
+		rep.check(value)
+	}
+	check(r.catalog.envelope, root, changed(root))
 	for _, sn := range r.steps {
 		n, ok := root.find(sn.pointer)
-		with := n.get("with")
-		if !ok || sn.kind == nil || with == nil || !with.dynamic || with.fields == nil {
+		if !ok || !n.dynamic {
 			continue
 		}
-		rep := report{shape: sn.kind.with, source: r.source, root: with, diags: r.diags, skip: skipUnevaluated}
-		rep.check(placeholders(with))
+		check(r.catalog.step, n, changed(n))
+		if with := n.get("with"); sn.kind != nil && with != nil && with.dynamic && with.fields != nil {
+			check(sn.kind.with, with, placeholders(with))
+		}
 	}
 }
 
@@ -277,6 +315,31 @@ func skipUnevaluated(n *node, keyword string) bool {
 		return keyword != "type" || w.kind() == "any"
 	}
 	return n.tmpl == nil && !(keyword == "uniqueItems" && n.dynamic)
+}
+
+// changed is the plain data of a pipeline file without what has no expressions, which has
+// been checked already: its schema never makes one key depend on another. Steps and
+// their `with` are left out too; they are checked one by one.
+func changed(n *node) any {
+	switch {
+	case !n.dynamic:
+		return nil
+	case n.tmpl != nil:
+		return placeholders(n)
+	case n.items != nil:
+		list := make([]any, len(n.items))
+		for i, item := range n.items {
+			list[i] = changed(item)
+		}
+		return list
+	}
+	object := make(map[string]any, len(n.fields))
+	for name, field := range n.fields {
+		if field.dynamic && name != "with" && name != "customize" && name != "tests" {
+			object[name] = changed(field)
+		}
+	}
+	return object
 }
 
 // placeholders is the plain data of a node in which waiting strings are any value of
@@ -355,7 +418,7 @@ func (e *evaluator) at(n *node, pointer string, ctx context) *node {
 
 func (e *evaluator) template(n *node, ctx context) *node {
 	programs := e.programs[n.tmpl]
-	if programs == nil || slices.ContainsFunc(n.tmpl.pieces, func(p piece) bool { return false }) {
+	if programs == nil {
 		return n
 	}
 	w := &waiting{text: ctx.text, scope: e.scope, env: e.env}
@@ -453,6 +516,3 @@ func missingKeys(cells []cell) string {
 	}
 	return strings.Join(all, "-")
 }
-
-// stepSection is the section a pointer's step is in.
-var _ = step.Customize

@@ -58,7 +58,8 @@ func (r *resolver) condition(s *Step, n *node) {
 	case *waiting:
 		value := r.value(n, nil)
 		s.When = &value
-	default:
+	case string, nil, []any, map[string]any:
+		// Numbers don't get past the schema.
 		r.diags.Addf(r.source.value(n), "bad-condition", "", "a condition is true or false, but this is %s", written(n))
 	}
 }
@@ -111,7 +112,7 @@ func (r *resolver) need(sn *stepNode, item *node) int {
 		case other.id == name && other.section == sn.section:
 			return i
 		case other.id == name:
-			r.diags.Addf(r.source.value(item), "wrong-section", fmt.Sprintf("%s always runs after %s", "tests", "customize"),
+			r.diags.Addf(r.source.value(item), "wrong-section", "steps of tests always run after those of customize",
 				"the step %q is in %s; needs can only name steps of %s", name, other.section, sn.section)
 			return -1
 		case other.section == sn.section && other != sn:

@@ -46,7 +46,12 @@ func readYAML(path string, src []byte, diags *diag.List) (*node, *source) {
 		return nil, s
 	}
 	c := converter{source: s, diags: diags}
-	return c.convert(nil, root), s
+	n := c.convert(nil, root)
+	if c.full {
+		// What was left out would only cause mistakes that aren't there.
+		return nil, s
+	}
+	return n, s
 }
 
 // checkBytes reports the first byte that is no UTF-8, or a character YAML forbids.
@@ -143,12 +148,34 @@ func syntaxError(s *source, text string, err error, diags *diag.List) {
 			"indent with spaces", "YAML doesn't allow a tab in the indentation")
 		return
 	}
-	column := 1 + len(s.line(line)) - len(strings.TrimLeft(s.line(line), " "))
-	hint := ""
-	if strings.Contains(message, "cannot start any token") || strings.Contains(message, "mapping values are not allowed") {
-		hint = "put text with special characters into quotes"
-	}
+	column, message, hint := explainSyntax(s.line(line), message)
 	diags.Addf(diag.Pos{File: s.path, Line: line, Column: column}, "yaml-syntax", hint, "%s", message)
+}
+
+// explainSyntax finds the column that a message of the YAML library is most likely about,
+// and says what it means in the words of somebody who writes YAML.
+func explainSyntax(line, message string) (column int, text, hint string) {
+	at := len(line) - len(strings.TrimLeft(line, " "))
+	text = message
+	switch {
+	case strings.Contains(message, "mapping values are not allowed"):
+		if i := strings.LastIndex(line, ": "); i > 0 {
+			at = i
+		}
+		text, hint = `": " can't stand here`, "put the text into quotes, or correct the indentation"
+	case strings.Contains(message, "unexpected end of stream"):
+		at = max(strings.IndexAny(line, `"'`), at)
+		text, hint = "this is never closed", "close the quotes or brackets"
+	case strings.Contains(message, "cannot start any token"):
+		hint = "put the text into quotes"
+	case strings.Contains(message, "did not find expected key"), strings.Contains(message, "did not find expected '-' indicator"):
+		text, hint = "this line doesn't continue what is above it", "correct the indentation"
+	case strings.Contains(message, "could not find expected ':'"):
+		text, hint = `this is no "key: value"`, "add the colon, or correct the indentation"
+	case strings.HasPrefix(message, "did not find expected"):
+		text = strings.TrimPrefix(message, "did not find ")
+	}
+	return utf8.RuneCountInString(line[:at]) + 1, text, hint
 }
 
 // tabLine returns the line at or next to line whose indentation has a tab, or 0.
@@ -206,6 +233,7 @@ type converter struct {
 	count  int
 	// open are the collections being converted, to find an alias inside its own anchor.
 	open []*yaml.Node
+	// full tells that the rest was left out.
 	full bool
 }
 
@@ -229,6 +257,7 @@ func (c *converter) convert(key, y *yaml.Node) *node {
 		c.diags.Addf(c.source.pos(y), "too-deep", "", "values are nested more than %d deep", maxDepth)
 		return n
 	case y.Kind == yaml.AliasNode && c.isOpen(at):
+		c.full = true
 		c.diags.Addf(c.source.pos(y), "alias-cycle", "", "*%s stands inside the value it refers to", y.Value)
 		return n
 	}
@@ -387,7 +416,7 @@ func (c *converter) number(n *node) {
 	case float64:
 		n.value = v
 		if math.IsInf(v, 0) || math.IsNaN(v) {
-			n.value = nil
+			n.value = 0.0
 			c.diags.Addf(c.source.pos(y), "not-finite", "", "%s is no number that can be used here", y.Value)
 		}
 	}
