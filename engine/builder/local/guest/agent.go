@@ -1,0 +1,112 @@
+package guest
+
+import (
+	"bufio"
+	"errors"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// agent is the host's side of the conversation that agent.sh describes.
+type agent struct {
+	ports ports
+	hello chan struct{} // closed when the agent spoke first
+	says  chan message
+	last  int // id of the last command
+	// broken is why no further command can be run.
+	broken error
+
+	mu      sync.Mutex
+	session string // what the agent that is running calls itself
+}
+
+// message is a line of the agent on its control port.
+type message struct {
+	word       string // "hello", "exit" or "done"
+	id, status int
+	session    string // of hello
+}
+
+func newAgent(p ports) *agent {
+	a := &agent{ports: p, hello: make(chan struct{}), says: make(chan message, 16)}
+	go a.listen()
+	return a
+}
+
+func (a *agent) answered() bool {
+	select {
+	case <-a.hello:
+		return true
+	default:
+		return false
+	}
+}
+
+// listen reads the control port until QEMU ends.
+func (a *agent) listen() {
+	lines := bufio.NewScanner(a.ports.control)
+	for lines.Scan() {
+		m, ok := parseMessage(lines.Text())
+		if !ok {
+			continue
+		}
+		if m.word == "hello" {
+			a.mu.Lock()
+			a.session = m.session
+			a.mu.Unlock()
+			if !a.answered() {
+				close(a.hello)
+				continue
+			}
+		}
+		select {
+		case a.says <- m:
+		default:
+			// No honest agent says that much: a guest isn't to be trusted.
+		}
+	}
+}
+
+func (a *agent) currentSession() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.session
+}
+
+var sessionRE = regexp.MustCompile(`^[0-9a-f-]{36}$`)
+
+func parseMessage(line string) (message, bool) {
+	var m message
+	f := strings.Fields(line)
+	switch {
+	case len(f) == 2 && f[0] == "hello" && sessionRE.MatchString(f[1]):
+		return message{word: f[0], session: f[1]}, true
+	case len(f) == 2 && f[0] == "done":
+		id, err := strconv.Atoi(f[1])
+		return message{word: f[0], id: id}, err == nil
+	case len(f) == 3 && f[0] == "exit":
+		id, err := strconv.Atoi(f[1])
+		status, err2 := strconv.Atoi(f[2])
+		return message{word: f[0], id: id, status: status}, err == nil && err2 == nil
+	default:
+		return m, false
+	}
+}
+
+// forget drops what was said before the next command.
+func (a *agent) forget() {
+	for {
+		select {
+		case <-a.says:
+		default:
+			return
+		}
+	}
+}
+
+func (a *agent) close() error {
+	p := a.ports
+	return errors.Join(p.control.Close(), p.kill.Close(), p.stdin.Close(), p.stdout.Close(), p.stderr.Close())
+}

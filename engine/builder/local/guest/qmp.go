@@ -1,0 +1,131 @@
+package guest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// qmp talks to QEMU's monitor. Safe for concurrent use.
+type qmp struct {
+	conn net.Conn
+	gone chan struct{} // closed when QEMU has hung up
+
+	replies chan qmpMessage
+
+	mu    sync.Mutex // one command at a time
+	ready bool       // capabilities are negotiated
+
+	reasonMu sync.Mutex
+	reason   string
+}
+
+type qmpMessage struct {
+	Return json.RawMessage `json:"return"`
+	Error  *struct {
+		Description string `json:"desc"`
+	} `json:"error"`
+	Event string `json:"event"`
+	Data  struct {
+		Reason string `json:"reason"`
+	} `json:"data"`
+}
+
+func newQMP(conn net.Conn) *qmp {
+	q := &qmp{conn: conn, gone: make(chan struct{}), replies: make(chan qmpMessage, 1)}
+	go q.read()
+	return q
+}
+
+func (q *qmp) read() {
+	defer close(q.gone)
+	for dec := json.NewDecoder(q.conn); ; {
+		var m qmpMessage
+		if err := dec.Decode(&m); err != nil {
+			// The end of QEMU; whoever waits for a reply sees gone.
+			return
+		}
+		switch {
+		case m.Event == "SHUTDOWN":
+			q.reasonMu.Lock()
+			q.reason = m.Data.Reason
+			q.reasonMu.Unlock()
+		case m.Return != nil || m.Error != nil:
+			q.replies <- m
+		}
+	}
+}
+
+// shutdownReason says why a QEMU that ended in order did.
+func (q *qmp) shutdownReason() string {
+	<-q.gone
+	q.reasonMu.Lock()
+	defer q.reasonMu.Unlock()
+	switch q.reason {
+	case "guest-shutdown":
+		return "the guest switched itself off"
+	case "guest-reset":
+		return "the guest restarted, which a test machine isn't made for"
+	case "guest-panic":
+		return "the guest's kernel panicked"
+	case "":
+		return "QEMU ended"
+	default:
+		return "QEMU ended: " + q.reason
+	}
+}
+
+// human runs a command of the human monitor and returns what it prints.
+func (q *qmp) human(ctx context.Context, line string) (string, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.ready {
+		if _, err := q.do(ctx, "qmp_capabilities", nil); err != nil {
+			return "", err
+		}
+		q.ready = true
+	}
+	raw, err := q.do(ctx, "human-monitor-command", map[string]string{"command-line": line})
+	if err != nil {
+		return "", err
+	}
+	var printed string
+	if err := json.Unmarshal(raw, &printed); err != nil {
+		return "", fmt.Errorf("QEMU's monitor: %w", err)
+	}
+	return printed, nil
+}
+
+// replyTimeout is far beyond what QEMU needs: a reply that is later isn't waited for by
+// anyone, and would be taken for that of the next command.
+const replyTimeout = 30 * time.Second
+
+func (q *qmp) do(ctx context.Context, command string, arguments any) (json.RawMessage, error) {
+	request := map[string]any{"execute": command}
+	if arguments != nil {
+		request["arguments"] = arguments
+	}
+	line, err := json.Marshal(request)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := q.conn.Write(append(line, '\n')); err != nil {
+		return nil, fmt.Errorf("QEMU's monitor: %w", err)
+	}
+	select {
+	case m := <-q.replies:
+		if m.Error != nil {
+			return nil, fmt.Errorf("QEMU's monitor: %s: %s", command, m.Error.Description)
+		}
+		return m.Return, nil
+	case <-q.gone:
+		return nil, fmt.Errorf("QEMU's monitor: %w", io.ErrUnexpectedEOF)
+	case <-time.After(replyTimeout):
+		return nil, errors.Join(fmt.Errorf("QEMU's monitor: no reply to %s within %s", command, replyTimeout), q.conn.Close())
+	}
+}
