@@ -9,21 +9,31 @@ import (
 	"github.com/gildhq/gild/steps/boot"
 	"github.com/gildhq/gild/steps/command"
 	"github.com/gildhq/gild/steps/copy"
+	"github.com/gildhq/gild/steps/download"
 	"github.com/gildhq/gild/steps/file"
+	"github.com/gildhq/gild/steps/hostname"
 	"github.com/gildhq/gild/steps/http"
+	"github.com/gildhq/gild/steps/kernelargs"
 	"github.com/gildhq/gild/steps/packages"
 	"github.com/gildhq/gild/steps/publish"
 	"github.com/gildhq/gild/steps/retain"
 	"github.com/gildhq/gild/steps/seal"
+	"github.com/gildhq/gild/steps/service"
 	"github.com/gildhq/gild/steps/shell"
+	"github.com/gildhq/gild/steps/user"
 )
 
 // All returns the built-in steps, in the order of the sections they stand in, then by name.
 func All() []step.Step {
 	return []step.Step{
+		download.Step,
 		file.Step,
+		hostname.Step,
+		kernelargs.Step,
 		packages.Step,
+		service.Step,
 		shell.Step,
+		user.Step,
 
 		seal.Step,
 

@@ -19,13 +19,18 @@ import (
 	"github.com/gildhq/gild/steps/boot"
 	"github.com/gildhq/gild/steps/command"
 	"github.com/gildhq/gild/steps/copy"
+	"github.com/gildhq/gild/steps/download"
 	"github.com/gildhq/gild/steps/file"
+	"github.com/gildhq/gild/steps/hostname"
 	"github.com/gildhq/gild/steps/http"
+	"github.com/gildhq/gild/steps/kernelargs"
 	"github.com/gildhq/gild/steps/packages"
 	"github.com/gildhq/gild/steps/publish"
 	"github.com/gildhq/gild/steps/retain"
 	"github.com/gildhq/gild/steps/seal"
+	"github.com/gildhq/gild/steps/service"
 	"github.com/gildhq/gild/steps/shell"
+	"github.com/gildhq/gild/steps/user"
 	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v5"
 	"gopkg.in/yaml.v3"
@@ -33,16 +38,21 @@ import (
 
 // types are the Go types of each step's `with` and outputs.
 var types = map[string]struct{ config, outputs any }{
-	"boot":     {boot.Config{}, boot.Outputs{}},
-	"command":  {command.Config{}, struct{}{}},
-	"copy":     {copy.Config{}, copy.Outputs{}},
-	"file":     {file.Config{}, struct{}{}},
-	"http":     {http.Config{}, struct{}{}},
-	"packages": {packages.Config{}, struct{}{}},
-	"publish":  {publish.Config{}, publish.Outputs{}},
-	"retain":   {retain.Config{}, retain.Outputs{}},
-	"seal":     {seal.Config{}, struct{}{}},
-	"shell":    {shell.Config{}, shell.Outputs{}},
+	"boot":        {boot.Config{}, boot.Outputs{}},
+	"command":     {command.Config{}, struct{}{}},
+	"copy":        {copy.Config{}, copy.Outputs{}},
+	"download":    {download.Config{}, struct{}{}},
+	"hostname":    {hostname.Config{}, struct{}{}},
+	"kernel-args": {kernelargs.Config{}, struct{}{}},
+	"service":     {service.Config{}, struct{}{}},
+	"user":        {user.Config{}, struct{}{}},
+	"file":        {file.Config{}, struct{}{}},
+	"http":        {http.Config{}, struct{}{}},
+	"packages":    {packages.Config{}, struct{}{}},
+	"publish":     {publish.Config{}, publish.Outputs{}},
+	"retain":      {retain.Config{}, retain.Outputs{}},
+	"seal":        {seal.Config{}, struct{}{}},
+	"shell":       {shell.Config{}, shell.Outputs{}},
 }
 
 func TestListed(t *testing.T) {
