@@ -142,11 +142,6 @@ func TestExecBackground(t *testing.T) {
 // processesOf lists the processes below a process that aren't itself.
 func processesOf(t *testing.T, pid int) []string {
 	t.Helper()
-	namespace, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/user", pid))
-	if err != nil && os.Geteuid() == 0 {
-		t.Fatal(err)
-	}
-	_ = namespace
 	children := map[string][]string{}
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
@@ -154,7 +149,7 @@ func processesOf(t *testing.T, pid int) []string {
 	}
 	for _, path := range stats {
 		data, err := os.ReadFile(path)
-		if errors.Is(err, fs.ErrNotExist) || err != nil {
+		if err != nil {
 			continue // it has just ended
 		}
 		_, rest, _ := strings.Cut(string(data), ") ")

@@ -73,7 +73,10 @@ func (s *Session) put(ctx context.Context, spec putSpec, r io.Reader) error {
 	if err := call.wire.receive(&rep); err != nil {
 		return errors.Join(context.Cause(ctx), sendErr, err)
 	}
-	return errors.Join(rep.err(), sendErr)
+	if err := rep.err(); err != nil {
+		return err
+	}
+	return sendErr
 }
 
 // errReader keeps the error of reading apart from that of writing.

@@ -32,6 +32,10 @@ const (
 
 func TestMain(m *testing.M) {
 	Init()
+	if os.Getenv(victimEnv) != "" {
+		fmt.Fprintln(os.Stderr, runVictim())
+		os.Exit(1)
+	}
 	os.Exit(runTests(m))
 }
 
