@@ -113,6 +113,10 @@ func newFormatter(s *source, text string) *formatter {
 		}
 		f.lines[i] = formatLine{text: line, end: end}
 	}
+	if last := len(f.lines) - 1; last > 0 && f.lines[last].text == "" {
+		// What follows the last line break is no line.
+		f.lines = f.lines[:last]
+	}
 	return f
 }
 
@@ -271,20 +275,23 @@ func (f *formatter) render() []byte {
 		}
 		blanks, started = 0, true
 		b.WriteString(f.rendered(i))
-		b.WriteString(lineEnd(l.end))
+		b.WriteString(l.lineEnd())
 	}
-	out := b.String()
-	if !strings.HasSuffix(out, "\n") {
-		out += "\n"
-	}
-	return []byte(out)
+	return []byte(b.String())
 }
 
-func lineEnd(end string) string {
-	if end == "\r\n" || end == "\r" || end == "" {
+// lineEnd is LF, unless the break is one that a value may have in it, or its absence
+// means that a block scalar doesn't end with one.
+func (l *formatLine) lineEnd() string {
+	switch l.end {
+	case "\r\n", "\r":
 		return "\n"
+	case "":
+		if l.kind != content {
+			return "\n"
+		}
 	}
-	return end
+	return l.end
 }
 
 func (f *formatter) rendered(i int) string {
