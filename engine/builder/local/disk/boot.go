@@ -178,7 +178,13 @@ func readArgs(tree *os.Root) ([]string, error) {
 func splitArgs(line string) ([]string, error) {
 	var args []string
 	var arg strings.Builder
-	quoted, open := false, false
+	next := func() {
+		if arg.Len() > 0 {
+			args = append(args, arg.String())
+		}
+		arg.Reset()
+	}
+	quoted := false
 	for i, r := range line {
 		switch {
 		case r == '\n' || r == '\r':
@@ -186,25 +192,18 @@ func splitArgs(line string) ([]string, error) {
 		case r == '\\' || r == '\'' || r == unicode.ReplacementChar || r != '\t' && !unicode.IsPrint(r):
 			return nil, fmt.Errorf("has %s at byte %d, which a kernel argument can't have here", strconv.QuoteRune(r), i+1)
 		case r == '"':
-			quoted, open = !quoted, true
+			quoted = !quoted
 		case (r == ' ' || r == '\t') && !quoted:
-			if open {
-				args = append(args, arg.String())
-				arg.Reset()
-			}
-			open = false
+			next()
 		default:
 			arg.WriteRune(r)
-			open = true
 		}
 	}
 	if quoted {
 		return nil, errors.New("has a double quote that isn't closed")
 	}
-	if open {
-		args = append(args, arg.String())
-	}
-	return slices.DeleteFunc(args, func(a string) bool { return a == "" }), nil
+	next()
+	return args, nil
 }
 
 // fstabHasRoot reports whether the tree's fstab has a line for the root.

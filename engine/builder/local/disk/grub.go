@@ -50,6 +50,16 @@ func platform(arch, firmware string) (grubPlatform, error) {
 	}
 }
 
+// folder returns where the host has the modules.
+func (p grubPlatform) folder() (string, error) {
+	path := filepath.Join(grubModules, p.format)
+	_, err := os.Stat(filepath.Join(path, "modinfo.sh"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("the host has no GRUB modules for %s: install %s", p.format, p.pkg)
+	}
+	return path, err
+}
+
 // efiName is the file a firmware of arch starts when nothing else is set up.
 func efiName(arch string) string {
 	if arch == "arm64" {
@@ -65,10 +75,8 @@ func (l Layout) grubImage(ctx context.Context, firmware, scratch string, b boot,
 	if err != nil {
 		return nil, err
 	}
-	modules := filepath.Join(grubModules, p.format)
-	if _, err := os.Stat(filepath.Join(modules, "modinfo.sh")); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("the host has no GRUB modules for %s: install %s", p.format, p.pkg)
-	} else if err != nil {
+	modules, err := p.folder()
+	if err != nil {
 		return nil, err
 	}
 	dir, err := os.MkdirTemp(scratch, "grub-")
