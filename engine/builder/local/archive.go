@@ -97,14 +97,14 @@ func hostSources(targets []byte, d spec.DistroBase) []string {
 
 // proxy returns the environment that leads apt to the proxy that the host's apt, or the
 // caller's environment, uses.
-func proxy(ctx context.Context) []string {
-	var env []string
+func proxy(ctx context.Context) map[string]string {
+	env := map[string]string{}
 	for _, name := range []string{"http_proxy", "https_proxy", "no_proxy"} {
 		if v := os.Getenv(name); v != "" {
-			env = append(env, name+"="+v)
+			env[name] = v
 		}
 	}
-	if os.Getenv("http_proxy") != "" {
+	if env["http_proxy"] != "" {
 		return env
 	}
 	// A host without apt-config has no apt proxy either.
@@ -113,62 +113,74 @@ func proxy(ctx context.Context) []string {
 		return env
 	}
 	if v := strings.Trim(strings.TrimPrefix(strings.TrimSpace(string(out)), "P="), "'"); v != "" {
-		env = append(env, "http_proxy="+v)
+		env["http_proxy"] = v
 	}
 	return env
 }
 
-// bootstrapJob are the arguments of the job that runs mmdebstrap.
+// bootstrapJob are the arguments of the job that runs mmdebstrap on a tree. Packages'
+// scripts run in it, so it is given the tree and nothing else of the state folder.
 type bootstrapJob struct {
-	// Dir is the tree, Scratch a folder for temporary files.
-	Dir, Scratch string
-	// Lists is a folder of package lists to use as they are; empty fetches them anew.
-	Lists   string
-	Suite   string
-	Variant string
-	Arch    string
-	Sources []string
-	Env     []string
-	Clock   int64
+	// IndexOnly fetches the package lists; otherwise those in the tree are used as they are.
+	IndexOnly bool
+	Suite     string
+	Variant   string
+	Arch      string
+	Sources   []string
+	Env       map[string]string
+	Clock     int64
 }
 
-const bootstrapName = "local.bootstrap"
+const (
+	bootstrapName = "local.bootstrap"
+	listsName     = "local.lists"
+)
 
-func init() { sandbox.Register(bootstrapName, runBootstrap) }
+func init() {
+	sandbox.Register(bootstrapName, runBootstrap)
+	sandbox.Register(listsName, copyLists)
+}
 
 // runBootstrap runs inside the user namespace, where the tree's owners are its own.
-func runBootstrap(ctx context.Context, _ string, raw json.RawMessage, _ io.Writer) error {
+func runBootstrap(ctx context.Context, root string, raw json.RawMessage, _ io.Writer) error {
 	var j bootstrapJob
 	if err := json.Unmarshal(raw, &j); err != nil {
 		return err
 	}
-	skip := "check/empty,chroot/mount/sys"
-	if j.Lists == "" {
-		skip += ",cleanup"
-	} else {
-		to := filepath.Join(j.Dir, "var/lib/apt")
-		if err := os.MkdirAll(to, 0o755); err != nil {
-			return err
-		}
-		if err := command(ctx, j, "cp", "-a", "--reflink=auto", j.Lists, filepath.Join(to, "lists")); err != nil {
-			return err
-		}
-		skip += ",update,cleanup/apt/lists"
+	skip, variant := "check/empty,chroot/mount/sys,update,cleanup/apt/lists", j.Variant
+	if j.IndexOnly {
+		skip, variant = "check/empty,chroot/mount/sys,cleanup", "custom"
 	}
 	args := []string{
-		"--mode=root", "--variant=" + j.Variant, "--skip=" + skip, "--format=directory",
-		"--architectures=" + j.Arch, j.Suite, j.Dir,
+		"--mode=root", "--variant=" + variant, "--skip=" + skip, "--format=directory",
+		"--architectures=" + j.Arch, j.Suite, root,
 	}
-	return command(ctx, j, "mmdebstrap", append(args, j.Sources...)...)
+	env := []string{fmt.Sprintf("SOURCE_DATE_EPOCH=%d", j.Clock)}
+	for _, name := range sortedKeys(j.Env) {
+		env = append(env, name+"="+j.Env[name])
+	}
+	return command(ctx, env, "mmdebstrap", append(args, j.Sources...)...)
 }
 
-func command(ctx context.Context, j bootstrapJob, name string, args ...string) error {
+// listsJob are the arguments of the job that copies package lists into a tree.
+type listsJob struct{ From, To string }
+
+func copyLists(ctx context.Context, _ string, raw json.RawMessage, _ io.Writer) error {
+	var j listsJob
+	if err := json.Unmarshal(raw, &j); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(j.To), 0o755); err != nil {
+		return err
+	}
+	return command(ctx, nil, "cp", "-a", "--reflink=auto", j.From, j.To)
+}
+
+func command(ctx context.Context, env []string, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = append([]string{
-		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-		"HOME=" + j.Scratch, "TMPDIR=" + j.Scratch, "LANG=C.UTF-8",
-		fmt.Sprintf("SOURCE_DATE_EPOCH=%d", j.Clock),
-	}, j.Env...)
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/tmp", "LANG=C.UTF-8",
+	}, env...)
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
@@ -194,9 +206,8 @@ func (b *Builder) Resolve(ctx context.Context, d spec.DistroBase, arch string, l
 	if err != nil {
 		return builder.Base{}, err
 	}
-	lock, err := b.fetchIndex(ctx, ids, tmp, bootstrapJob{
-		Dir: filepath.Join(tmp.path, "fs"), Scratch: filepath.Join(tmp.path, "scratch"),
-		Suite: d.Suite, Variant: "custom", Arch: arch, Sources: from, Env: proxy(ctx),
+	lock, err := fetchIndex(ctx, ids, tmp, bootstrapJob{
+		IndexOnly: true, Suite: d.Suite, Arch: arch, Sources: from, Env: proxy(ctx),
 	})
 	if err != nil {
 		return builder.Base{}, errors.Join(fmt.Errorf("ask the archive of %s %s what it has: %w", d.Distro, d.Suite, err), tmp.remove(ctx, ids))
@@ -251,18 +262,21 @@ func bootstrapKey(d spec.DistroBase, arch string, lock map[string]string) string
 }
 
 // fetchIndex fetches the package lists into tmp and describes them.
-func (b *Builder) fetchIndex(ctx context.Context, ids sandbox.IDs, tmp *tempDir, j bootstrapJob) (map[string]string, error) {
-	if err := sandbox.MakeDirs(ctx, ids, tmp.path, "fs", "scratch"); err != nil {
+func fetchIndex(ctx context.Context, ids sandbox.IDs, tmp *tempDir, j bootstrapJob) (map[string]string, error) {
+	if err := sandbox.MakeDirs(ctx, ids, tmp.path, "fs"); err != nil {
 		return nil, err
 	}
 	var said tail
-	if _, err := sandbox.RunJob(ctx, sandbox.JobConfig{IDs: ids, Writable: []string{tmp.path}}, bootstrapName, j, &said); err != nil {
+	if err := runBootstrapJob(ctx, ids, tmp, j, &said); err != nil {
 		return nil, fmt.Errorf("%w\n%s", err, said.String())
 	}
-	if err := sandbox.Remove(ctx, ids, j.Scratch); err != nil {
-		return nil, err
-	}
-	return readIndex(filepath.Join(j.Dir, "var/lib/apt/lists"))
+	return readIndex(filepath.Join(tmp.path, "fs/var/lib/apt/lists"))
+}
+
+// runBootstrapJob runs mmdebstrap on the tree fs of a temporary folder.
+func runBootstrapJob(ctx context.Context, ids sandbox.IDs, tmp *tempDir, j bootstrapJob, log io.Writer) error {
+	_, err := sandbox.RunJob(ctx, sandbox.JobConfig{Upper: filepath.Join(tmp.path, "fs"), IDs: ids}, bootstrapName, j, log)
+	return err
 }
 
 // readIndex digests package lists. File names begin with the archive's address, which

@@ -50,26 +50,29 @@ func (b *Builder) bootstrap(ctx context.Context, l builder.Ledger, d spec.Distro
 	if err != nil {
 		return err
 	}
-	job := bootstrapJob{
-		Dir: filepath.Join(tmp.path, "fs"), Scratch: filepath.Join(tmp.path, "scratch"),
-		Lists: filepath.Join(b.store.index(resolved.Lock["index"]), "fs/var/lib/apt/lists"),
-		Suite: d.Suite, Variant: d.Variant, Arch: arch, Sources: from, Env: proxy(ctx), Clock: resolved.Clock.Unix(),
-	}
-	if err := runJob(ctx, ids, tmp, job, log); err != nil {
+	job := bootstrapJob{Suite: d.Suite, Variant: d.Variant, Arch: arch, Sources: from, Env: proxy(ctx), Clock: resolved.Clock.Unix()}
+	if err := b.fill(ctx, ids, tmp, resolved, job, log); err != nil {
 		return errors.Join(err, tmp.remove(context.WithoutCancel(ctx), ids))
 	}
 	return b.store.commit(ctx, ids, tmp, layer)
 }
 
-func runJob(ctx context.Context, ids sandbox.IDs, tmp *tempDir, job bootstrapJob, log io.Writer) error {
-	if err := sandbox.MakeDirs(ctx, ids, tmp.path, "fs", "scratch"); err != nil {
+// fill makes the bare system in a temporary folder, out of the locked package lists.
+func (b *Builder) fill(ctx context.Context, ids sandbox.IDs, tmp *tempDir, resolved builder.Base, job bootstrapJob, log io.Writer) error {
+	if err := sandbox.MakeDirs(ctx, ids, tmp.path, "fs"); err != nil {
 		return err
 	}
-	_, err := sandbox.RunJob(ctx, sandbox.JobConfig{IDs: ids, Writable: []string{tmp.path}}, bootstrapName, job, log)
-	if err != nil {
+	lists := listsJob{
+		From: filepath.Join(b.store.index(resolved.Lock["index"]), "fs/var/lib/apt/lists"),
+		To:   filepath.Join(tmp.path, "fs/var/lib/apt/lists"),
+	}
+	if _, err := sandbox.RunJob(ctx, sandbox.JobConfig{IDs: ids, Writable: []string{tmp.path, b.store.indexes()}}, listsName, lists, log); err != nil {
+		return err
+	}
+	if err := runBootstrapJob(ctx, ids, tmp, job, log); err != nil {
 		return fmt.Errorf("%w; if the archive has moved on since gild.lock was made, run gild lock", err)
 	}
-	return sandbox.Remove(ctx, ids, job.Scratch)
+	return nil
 }
 
 // boots are the packages that make a bare system boot, by distribution.
@@ -133,13 +136,8 @@ func install(ctx context.Context, m step.MachineHandle, packages []string, log i
 		"-o", "Dpkg::Options::=--force-unsafe-io", "-o", "Dpkg::Options::=--force-confold",
 		"-o", "DPkg::Path=/run/gild:/usr/sbin:/usr/bin:/sbin:/bin", "-o", "Dpkg::Use-Pty=0",
 	}
-	env := map[string]string{}
-	for _, kv := range proxy(ctx) {
-		name, value, _ := strings.Cut(kv, "=")
-		env[name] = value
-	}
 	fetch := slices.Concat(apt, []string{"--download-only", "install", "--"}, packages)
-	if err := m.Exec(ctx, step.Cmd{Argv: fetch, Env: env, Network: true, Stdout: log, Stderr: log}); err != nil {
+	if err := m.Exec(ctx, step.Cmd{Argv: fetch, Network: true, Stdout: log, Stderr: log}); err != nil {
 		return fmt.Errorf("fetch packages: %w; if the archive has moved on since gild.lock was made, run gild lock", err)
 	}
 	for _, f := range []struct{ path, content string }{

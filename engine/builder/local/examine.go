@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"github.com/gildhq/gild/engine/builder"
 	"github.com/gildhq/gild/engine/builder/local/disk"
@@ -15,7 +16,8 @@ import (
 
 var _ builder.Examiner = (*Builder)(nil)
 
-// tool is something of the host: a command's name, or the path of a file.
+// tool is something of the host: a command's name, or the path of a file, or several
+// of either with " or " between them.
 type tool struct{ name, pkg, why string }
 
 // tools lists what this package and those under it run.
@@ -58,12 +60,16 @@ func (b *Builder) Examine(ctx context.Context) []builder.Finding {
 }
 
 func (t tool) found() bool {
-	if filepath.IsAbs(t.name) {
-		_, err := os.Stat(t.name)
-		return err == nil
+	for name := range strings.SplitSeq(t.name, " or ") {
+		_, err := exec.LookPath(name)
+		if filepath.IsAbs(name) {
+			_, err = os.Stat(name)
+		}
+		if err == nil {
+			return true
+		}
 	}
-	_, err := exec.LookPath(t.name)
-	return err == nil
+	return false
 }
 
 // keyring looks for the keys that a distribution signs its archive with.

@@ -93,7 +93,9 @@ func (b *Builder) ImageBase(key string) (builder.Base, bool, error) {
 // assembleJob are the arguments of the job that writes a disk.
 type assembleJob struct {
 	Out, Scratch string
-	Layout       disk.Layout
+	// Owner is the id under which the job sees the caller, who gets the disk.
+	Owner  int
+	Layout disk.Layout
 }
 
 const assembleName = "local.assemble"
@@ -104,7 +106,10 @@ func init() {
 		if err := json.Unmarshal(raw, &j); err != nil {
 			return err
 		}
-		return disk.Assemble(ctx, root, j.Out, j.Scratch, j.Layout, os.Stderr)
+		if err := disk.Assemble(ctx, root, j.Out, j.Scratch, j.Layout, os.Stderr); err != nil {
+			return err
+		}
+		return os.Lchown(j.Out, j.Owner, j.Owner)
 	})
 }
 
@@ -136,20 +141,18 @@ func (b *Builder) MakeImage(ctx context.Context, l builder.Ledger, req builder.I
 }
 
 func (b *Builder) assemble(ctx context.Context, ids sandbox.IDs, lower []string, tmp *tempDir, req builder.ImageRequest) error {
-	if err := sandbox.MakeDirs(ctx, ids, tmp.path, "out", "scratch"); err != nil {
+	scratch := filepath.Join(tmp.path, "scratch")
+	if err := os.Mkdir(scratch, 0o755); err != nil {
 		return err
 	}
 	job := assembleJob{
-		Out: filepath.Join(tmp.path, "out", rawName), Scratch: filepath.Join(tmp.path, "scratch"),
+		Out: filepath.Join(tmp.path, rawName), Scratch: scratch, Owner: ids.Size,
 		Layout: disk.Layout{Size: req.Size, Arch: req.Arch, Firmware: req.Firmware, Seed: req.Name, Clock: req.Clock},
 	}
 	if _, err := sandbox.RunJob(ctx, sandbox.JobConfig{Lower: lower, IDs: ids, Writable: []string{tmp.path}}, assembleName, job, req.Log); err != nil {
 		return explainFull(err, b.store.dir)
 	}
-	if err := os.Rename(job.Out, filepath.Join(tmp.path, rawName)); err != nil {
-		return err
-	}
-	if err := sandbox.Remove(ctx, ids, filepath.Join(tmp.path, "out"), job.Scratch); err != nil {
+	if err := sandbox.Remove(ctx, ids, scratch); err != nil {
 		return err
 	}
 	return writeMeta(tmp.path, imageMeta{Size: req.Size, Clock: req.Clock, Layers: req.Layers})
@@ -232,7 +235,7 @@ func (b *Builder) Boot(ctx context.Context, l builder.Ledger, req builder.BootRe
 	if err != nil {
 		return nil, err
 	}
-	token := "gild-" + rand.Text()[:16]
+	token := rand.Text()[:16]
 	claim, err := l.Intent(ctx, builder.Resource{Kind: kindGuest, ID: token, Note: "a guest booted for tests"})
 	if err != nil {
 		return nil, err

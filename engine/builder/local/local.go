@@ -9,6 +9,7 @@ package local
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -141,6 +142,16 @@ type machine struct {
 }
 
 var _ step.MachineHandle = (*machine)(nil)
+
+// Exec runs a command. One that has the host's network also has the host's proxy.
+func (m *machine) Exec(ctx context.Context, cmd step.Cmd) error {
+	if cmd.Network {
+		env := proxy(ctx)
+		maps.Copy(env, cmd.Env)
+		cmd.Env = env
+	}
+	return m.Session.Exec(ctx, cmd)
+}
 
 // Commit ends the machine and stores its layer.
 func (m *machine) Commit(ctx context.Context) error {

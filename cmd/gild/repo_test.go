@@ -1,0 +1,116 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/gildhq/gild/engine"
+	"github.com/gildhq/gild/steps"
+)
+
+const root = "../.."
+
+// yamlBlock is a fenced block of YAML in Markdown.
+var yamlBlock = regexp.MustCompile("(?s)```yaml\n(.*?)```")
+
+// TestDocumentedPipelines validates every YAML block of the documents, and every
+// pipeline of the repository.
+func TestDocumentedPipelines(t *testing.T) {
+	t.Parallel()
+	syntax, err := engine.Syntax(steps.All())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	files := []string{filepath.Join(root, "pipelines")}
+	for _, doc := range []string{"README.md", "ARCHITECTURE.md", "CHANGELOG.md"} {
+		text, err := os.ReadFile(filepath.Join(root, doc))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, block := range yamlBlock.FindAllStringSubmatch(string(text), -1) {
+			path := filepath.Join(dir, doc+"."+string(rune('a'+i))+".yaml")
+			if err := os.WriteFile(path, []byte(block[1]), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			files = append(files, path)
+		}
+	}
+	if len(files) < 2 {
+		t.Fatal("the documents have no YAML blocks; the test would prove nothing")
+	}
+	diags, err := engine.Validate(t.Context(), syntax, engine.Request{Files: files}, unsupported)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range diags {
+		t.Errorf("%s: %s [%s]", d.Pos, d.Message, d.Code)
+	}
+}
+
+// goPackage is what `go list -json` says of a package.
+type goPackage struct {
+	ImportPath, Doc string
+	Imports         []string
+	GoFiles         []string
+}
+
+func listPackages(t *testing.T) []goPackage {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Doc,Imports,GoFiles", "./...")
+	cmd.Dir = root
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var list []goPackage
+	dec := json.NewDecoder(strings.NewReader(string(out)))
+	for {
+		var p goPackage
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return list
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, p)
+	}
+}
+
+// TestImportsPointOneWay: cmd uses steps and engine, steps use engine, engine uses neither.
+func TestImportsPointOneWay(t *testing.T) {
+	t.Parallel()
+	const module = "github.com/gildhq/gild/"
+	forbidden := map[string][]string{
+		"engine":  {"steps", "plugins", "cmd"},
+		"steps":   {"plugins", "cmd"},
+		"plugins": {"cmd"},
+		"schemas": {"engine", "steps", "plugins", "cmd"},
+	}
+	for _, p := range listPackages(t) {
+		top, _, _ := strings.Cut(strings.TrimPrefix(p.ImportPath, module), "/")
+		for _, imported := range p.Imports {
+			for _, bad := range forbidden[top] {
+				if imported == module+bad || strings.HasPrefix(imported, module+bad+"/") {
+					t.Errorf("%s imports %s", p.ImportPath, imported)
+				}
+			}
+		}
+	}
+}
+
+// TestPackagesSayWhatTheyAre: every package has a package comment.
+func TestPackagesSayWhatTheyAre(t *testing.T) {
+	t.Parallel()
+	for _, p := range listPackages(t) {
+		if len(p.GoFiles) > 0 && p.Doc == "" {
+			t.Errorf("%s has no package comment", p.ImportPath)
+		}
+	}
+}
