@@ -7,6 +7,7 @@ package steps
 import (
 	"github.com/gildhq/gild/engine/step"
 	"github.com/gildhq/gild/steps/boot"
+	"github.com/gildhq/gild/steps/check"
 	"github.com/gildhq/gild/steps/command"
 	"github.com/gildhq/gild/steps/copy"
 	"github.com/gildhq/gild/steps/download"
@@ -38,6 +39,7 @@ func All() []step.Step {
 		seal.Step,
 
 		boot.Step,
+		check.Step,
 		command.Step,
 		http.Step,
 

@@ -17,6 +17,7 @@ import (
 	"github.com/gildhq/gild/schemas"
 	"github.com/gildhq/gild/steps"
 	"github.com/gildhq/gild/steps/boot"
+	"github.com/gildhq/gild/steps/check"
 	"github.com/gildhq/gild/steps/command"
 	"github.com/gildhq/gild/steps/copy"
 	"github.com/gildhq/gild/steps/download"
@@ -38,6 +39,7 @@ import (
 
 // types are the Go types of each step's `with` and outputs.
 var types = map[string]struct{ config, outputs any }{
+	"check":       {check.Config{}, struct{}{}},
 	"boot":        {boot.Config{}, boot.Outputs{}},
 	"command":     {command.Config{}, struct{}{}},
 	"copy":        {copy.Config{}, copy.Outputs{}},
@@ -264,7 +266,8 @@ var kebab = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 
 func describe(t *testing.T, at string, schema map[string]any) {
 	t.Helper()
-	if text, _ := schema["description"].(string); text == "" {
+	// What it refers to is described itself.
+	if text, _ := schema["description"].(string); text == "" && schema["$ref"] == nil {
 		t.Errorf("%s has no description", at)
 	}
 	for _, group := range []string{"properties", "$defs"} {

@@ -10,13 +10,19 @@ import (
 )
 
 // Guest stands for a booted guest where no real one is needed: a machine that has commands
-// and files, and addresses that stand for its ports.
+// and files, the host's network, and addresses that stand for its ports.
 type Guest struct {
 	step.MachineHandle
 	// Started is when the guest was switched on.
 	Started time.Time
 	// Ports are the addresses behind the guest's ports; others refuse.
 	Ports map[int]string
+}
+
+// Exec runs the command with a network, as a guest has one.
+func (g *Guest) Exec(ctx context.Context, cmd step.Cmd) error {
+	cmd.Network = true
+	return g.MachineHandle.Exec(ctx, cmd)
 }
 
 // PoweredOn implements step.Guest.
