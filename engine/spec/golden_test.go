@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -92,4 +93,8 @@ func checkPlaces(t *testing.T, src []byte, diags diag.List) {
 			t.Errorf("diagnostic without a place, code or message: %+v", d)
 		}
 	}
+}
+
+func hasCode(diags diag.List, code string) bool {
+	return slices.ContainsFunc(diags, func(d diag.Diagnostic) bool { return d.Code == code })
 }

@@ -82,7 +82,11 @@ func (f *File) parseTemplates(n *node, pointer string, diags *diag.List) {
 	t, bad := parseTemplate(n.text())
 	n.tmpl = t
 	if bad != nil {
-		diags.Addf(f.source.inside(n, bad.offset, 3), "expression-syntax", "end it with }}", "${{ is not closed")
+		hint := "end it with }}"
+		if n.at.Style == 0 && strings.Contains(f.source.line(n.at.Line), " #") {
+			hint = "put the whole value into quotes: outside of them, # begins a comment"
+		}
+		diags.Addf(f.source.inside(n, bad.offset, 3), "expression-syntax", hint, "${{ is not closed")
 		n.tmpl, n.dynamic = nil, false
 		return
 	}

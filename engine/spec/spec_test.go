@@ -1,6 +1,7 @@
 package spec_test
 
 import (
+	"sync"
 	"testing"
 
 	"github.com/gildhq/gild/engine/spec"
@@ -52,9 +53,12 @@ func steps() []step.Step {
 	}
 }
 
+var compiled = sync.OnceValues(func() (*spec.Catalog, error) { return spec.NewCatalog(steps()) })
+
+// catalog is the catalog of all tests, compiled once: it is safe for concurrent use.
 func catalog(t testing.TB) *spec.Catalog {
 	t.Helper()
-	c, err := spec.NewCatalog(steps())
+	c, err := compiled()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -161,6 +161,9 @@ func (r *resolver) reportCycles(edges [][]edge) {
 	}
 }
 
+// maxHops is how many steps are shown of either end of a long cycle.
+const maxHops = 5
+
 // reportCycle describes a cycle: step path[i] waits for path[i+1] because of via[i].
 func (r *resolver) reportCycle(path []int, via []edge) {
 	at := -1
@@ -175,6 +178,10 @@ func (r *resolver) reportCycle(path []int, via []edge) {
 	fmt.Fprintf(&b, "step %q needs %q", id(at), id(at+1))
 	onlyNeeds := true
 	for k := 1; k < n; k++ {
+		if k == maxHops && n > 2*maxHops {
+			fmt.Fprintf(&b, ", and so on over %d more steps", n-2*maxHops)
+			k = n - maxHops
+		}
 		e := via[(at+k)%n]
 		line := r.steps[path[(at+k)%n]].node.at.Line
 		if e.at != nil {

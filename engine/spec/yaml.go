@@ -24,7 +24,9 @@ const (
 	maxDepth = 64
 	// maxRefine bounds the size in bytes up to which the line of a syntax error is
 	// looked for more closely than the YAML library does.
-	maxRefine = 64 << 10
+	maxRefine = 32 << 10
+	// maxTries bounds how many beginnings of a file are tried for that.
+	maxTries = 200
 )
 
 // readYAML decodes one YAML document. The node is nil when there is none to work with.
@@ -196,7 +198,9 @@ func refineLine(s *source, text string, reported int) int {
 	if len(text) > maxRefine || len(s.lines) < 2 {
 		return reported
 	}
+	tries := 0
 	valid := func(n int) bool {
+		tries++
 		var doc yaml.Node
 		err := yaml.Unmarshal([]byte(strings.Join(s.lines[:n], "\n")+"\n"), &doc)
 		return err == nil
@@ -213,7 +217,7 @@ func refineLine(s *source, text string, reported int) int {
 		// A flow collection or a quoted text of several lines is only valid once it is
 		// closed, so a later beginning may be fine again.
 		next := 0
-		for n := bad + 1; n < min(bad+40, len(s.lines)) && next == 0; n++ {
+		for n := bad + 1; n < min(bad+40, len(s.lines)) && next == 0 && tries < maxTries; n++ {
 			if valid(n) {
 				next = n
 			}
