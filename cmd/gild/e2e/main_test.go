@@ -55,14 +55,14 @@ func lastLines(out []byte, n int) string {
 
 // site is a state folder and a project of one test.
 type site struct {
-	t              *testing.T
+	t              testing.TB
 	state, project string
 	program        string
 	env            []string
 }
 
 // newSite copies the template. Layers never change, so their files are linked.
-func newSite(t *testing.T) *site {
+func newSite(t testing.TB) *site {
 	t.Helper()
 	s := emptySite(t)
 	s.must("cp", "-al", template, s.state)
@@ -76,7 +76,7 @@ func newSite(t *testing.T) *site {
 }
 
 // emptySite has the template's project, with its lock, and nothing built.
-func emptySite(t *testing.T) *site {
+func emptySite(t testing.TB) *site {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "gild-site-")
 	if err != nil {
@@ -147,7 +147,7 @@ type report struct {
 	}
 }
 
-func decode[T any](t *testing.T, text string) T {
+func decode[T any](t testing.TB, text string) T {
 	t.Helper()
 	var v T
 	if err := json.Unmarshal([]byte(text), &v); err != nil {
@@ -237,7 +237,7 @@ func (s *site) settled() {
 	s.t.Errorf("2 s after gild was killed these processes are still there: %v", s.processes())
 }
 
-// run0 returns the id of the newest run, or "".
+// lastRun returns the id of the newest run, or "".
 func (s *site) lastRun() string {
 	s.t.Helper()
 	runs := decode[[]struct{ ID string }](s.t, s.ok("runs", "--json").stdout)
