@@ -17,9 +17,10 @@ import (
 func ComposedSchema(c *Catalog) []byte {
 	root := decodeObject(schemas.Pipeline())
 	defs := root["$defs"].(map[string]any)
-	for _, name := range []string{"params", "secrets", "matrix", "gild", "name", "builder"} {
-		root["properties"].(map[string]any)[name] = keepStatic(root["properties"].(map[string]any)[name])
-	}
+	kind := defs["step"].(map[string]any)
+	props := kind["properties"].(map[string]any)
+	keepStatic(root["properties"].(map[string]any), "params", "secrets", "matrix", "gild", "name", "builder")
+	keepStatic(props, "id", "uses", "needs")
 	// Definitions that only stand in parts without expressions stay as they are.
 	for name, def := range defs {
 		if !slices.Contains([]string{"identifier", "param", "secret"}, name) {
@@ -27,8 +28,6 @@ func ComposedSchema(c *Catalog) []byte {
 		}
 	}
 	root["properties"] = allowExpressions(root["properties"])
-	kind := defs["step"].(map[string]any)
-	props := kind["properties"].(map[string]any)
 	for _, name := range c.names {
 		schema := decodeObject(c.kinds[name].step.Schema)
 		delete(schema, "$schema")
@@ -40,8 +39,7 @@ func ComposedSchema(c *Catalog) []byte {
 		defs["step-"+string(section)] = c.sectionStep(kind, props, section)
 	}
 	delete(defs, "step")
-	text := encodeObject(unkeep(root))
-	return text
+	return encodeObject(unkeep(root))
 }
 
 // sectionStep is the schema of a step in one section: the envelope's, with the steps
@@ -63,7 +61,7 @@ func (c *Catalog) sectionStep(kind, props map[string]any, section step.Section) 
 			"then": then,
 		})
 	}
-	uses := map[string]any{"description": props["uses"].(map[string]any)["description"], "type": "string"}
+	uses := map[string]any{"description": props["uses"].(keptStatic).schema.(map[string]any)["description"], "type": "string"}
 	if len(names) > 0 {
 		uses["anyOf"] = append(names, map[string]any{"pattern": "/", "description": "A plugin's step."})
 	}
@@ -88,7 +86,11 @@ func withDef(name string) string { return "with-" + name }
 // keptStatic wraps a schema that [allowExpressions] must not look into.
 type keptStatic struct{ schema any }
 
-func keepStatic(schema any) any { return keptStatic{schema} }
+func keepStatic(properties map[string]any, names ...string) {
+	for _, name := range names {
+		properties[name] = keptStatic{properties[name]}
+	}
+}
 
 // unkeep removes the wrappers again.
 func unkeep(v any) any {
@@ -147,12 +149,11 @@ func restricted(schema map[string]any) bool {
 }
 
 func orExpression(schema map[string]any) any {
-	description := schema["description"]
-	either := map[string]any{
-		"anyOf": []any{schema, map[string]any{"type": "string", "pattern": expressionPattern, "description": "An expression."}},
-	}
-	if description != nil {
-		either["description"] = description
+	expression := map[string]any{"type": "string", "pattern": expressionPattern}
+	either := map[string]any{"anyOf": []any{schema, expression}}
+	if description, ok := schema["description"]; ok {
+		// Editors show the description of the alternative that fits.
+		expression["description"], either["description"] = description, description
 	}
 	if v, ok := schema["default"]; ok {
 		either["default"] = v

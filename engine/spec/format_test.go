@@ -2,7 +2,6 @@ package spec_test
 
 import (
 	"bytes"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,10 +17,7 @@ func TestFormat(t *testing.T) {
 	for _, path := range files(t, "testdata/format/*.yaml") {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			t.Parallel()
-			src, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
+			src := readFile(t, path)
 			out, diags := spec.Format(path, src)
 			if diags.HasErrors() {
 				t.Fatal(diags)
@@ -38,10 +34,7 @@ func TestFormat(t *testing.T) {
 func TestFormatLeavesGoodFilesAlone(t *testing.T) {
 	t.Parallel()
 	for _, path := range files(t, "testdata/good/*.yaml") {
-		src, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		src := readFile(t, path)
 		out, diags := spec.Format(path, src)
 		if diags.HasErrors() {
 			t.Fatal(diags)

@@ -66,10 +66,7 @@ func TestBad(t *testing.T) {
 	for _, path := range files(t, "testdata/bad/*.yaml") {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			t.Parallel()
-			src, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
+			src := readFile(t, path)
 			pipelines, diags := validate(filepath.Base(path), src, c, spec.Inputs{})
 			if pipelines != nil || !diags.HasErrors() {
 				t.Errorf("%s gave %d pipelines and %d diagnostics", path, len(pipelines), len(diags))
