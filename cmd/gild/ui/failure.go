@@ -32,6 +32,9 @@ func (s *Story) Failure(w io.Writer, look Look, width int) error {
 	if s.run != "" && (len(s.failures) > 0 || s.state == event.Cancelled) {
 		r.field("resume", "gild resume "+s.run)
 	}
+	if r.Len() > 0 {
+		r.WriteByte('\n')
+	}
 	_, err := io.WriteString(w, r.String())
 	return err
 }
@@ -45,8 +48,8 @@ type report struct {
 
 func (r *report) cause(n *node, first bool) {
 	took := ""
-	if n.elapsed > 0 {
-		took = " after " + span(n.elapsed)
+	if !n.started.IsZero() {
+		took = " after " + Span(n.elapsed)
 	}
 	word := "failed"
 	if !first {
@@ -124,10 +127,8 @@ func (r *report) stopped(s *Story) {
 		more = fmt.Sprintf(" and %d more", len(names)-listed)
 		names = names[:listed]
 	}
-	if len(s.failures) > 0 {
-		r.WriteByte('\n')
-	}
-	r.field("stopped", wrap(names, r.width-15)+more)
+	r.WriteByte('\n')
+	r.field("stopped", wrap(names, r.width-15, ",")+more)
 }
 
 // wasStopped tells a node that ended, or never began, through no fault of its own.
@@ -161,8 +162,16 @@ func (r *report) undone(s *Story) {
 	for _, u := range s.undone {
 		removed = append(removed, u.what)
 	}
+	for _, n := range s.nodes {
+		if n.halted() && !slices.ContainsFunc(s.stuck, func(u undo) bool { return u.node == n.ID }) {
+			removed = append(removed, clean(n.ID)+": nothing of it was kept")
+		}
+	}
 	for _, u := range s.stuck {
 		stuck = append(stuck, u.what+": "+u.err)
+	}
+	if len(stuck) > 0 && r.Len() == 0 {
+		r.WriteByte('\n')
 	}
 	r.field("undone", strings.Join(removed, "\n"))
 	r.field("left behind", strings.Join(stuck, "\n"))
@@ -187,13 +196,13 @@ func shorten(s string) string {
 	return fmt.Sprintf("%s [%d bytes more] %s", head, len(s)-len(head)-len(tail), tail)
 }
 
-// wrap joins words with commas into lines of at most width cells.
-func wrap(words []string, width int) string {
+// wrap joins words into lines of at most width cells, with a separator after all but the last.
+func wrap(words []string, width int, separator string) string {
 	var out strings.Builder
 	used := 0
 	for i, word := range words {
 		if i < len(words)-1 {
-			word += ","
+			word += separator
 		}
 		need := cells.String(word)
 		switch {

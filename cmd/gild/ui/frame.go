@@ -189,7 +189,7 @@ type painter struct {
 }
 
 func (p painter) header(s *Story) string {
-	standing := string(s.state) + " " + span(s.elapsed)
+	standing := string(s.state) + " " + Span(s.elapsed)
 	if !s.finished {
 		standing = clock(max(0, p.now.Sub(s.started)))
 	}
@@ -312,8 +312,8 @@ func (p painter) standing(n *node) string {
 			text = fmt.Sprintf("try %d  %s", n.attempt, text)
 		}
 	case event.Done, event.Failed, event.Undone:
-		if n.elapsed > 0 {
-			text += " " + span(n.elapsed)
+		if !n.started.IsZero() {
+			text += " " + Span(n.elapsed)
 		}
 	}
 	return p.look.state(n.state, text)

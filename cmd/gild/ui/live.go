@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,6 +15,8 @@ import (
 const (
 	// frameEvery is how often the live view may be drawn.
 	frameEvery = 100 * time.Millisecond
+	// planningAfter is how long planning may take before it is shown.
+	planningAfter = time.Second
 	// lastFrameRows bounds the frame that stays on the screen after the run.
 	lastFrameRows = 20
 
@@ -31,6 +34,7 @@ type Live struct {
 	size func() (width, height int)
 	look Look
 	now  func() time.Time
+	made time.Time
 
 	mu    sync.Mutex
 	story Story
@@ -46,7 +50,7 @@ type Live struct {
 // NewLive starts a live view on out. size tells the terminal's columns and rows at any
 // time, so that a resized window is noticed. The caller must call Close.
 func NewLive(out io.Writer, size func() (width, height int), look Look, now func() time.Time) *Live {
-	l := &Live{out: out, size: size, look: look, now: now, stop: make(chan struct{}), done: make(chan struct{})}
+	l := &Live{out: out, size: size, look: look, now: now, made: now(), stop: make(chan struct{}), done: make(chan struct{})}
 	go l.tick()
 	return l
 }
@@ -88,13 +92,25 @@ func (l *Live) Say(text string) {
 	l.draw()
 }
 
+// Run is the run's id; empty before it has begun.
+func (l *Live) Run() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.story.Run()
+}
+
+// Running lists the ids of the steps that are running.
+func (l *Live) Running() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.story.Running()
+}
+
 // Close stops drawing. After a finished run it leaves a summary with what went wrong;
 // before that, the last frame as it is. It returns the first error of writing.
 func (l *Live) Close() error {
 	l.mu.Lock()
-	select {
-	case <-l.stop:
-	default:
+	if !l.closing() {
 		close(l.stop)
 	}
 	l.mu.Unlock()
@@ -108,15 +124,9 @@ func (l *Live) Close() error {
 
 // draw replaces the frame on the screen, in one write, if anything changed.
 func (l *Live) draw() {
-	if len(l.story.nodes) == 0 && len(l.above) == 0 {
-		return
-	}
 	width, height := l.size()
-	var lines []string
-	if len(l.story.nodes) > 0 {
-		// The last column stays free: writing into it makes some terminals wrap.
-		lines = l.lines(max(20, width-1), max(3, height-1))
-	}
+	// The last column stays free: writing into it makes some terminals wrap.
+	lines := l.lines(max(20, width-1), max(3, height-1))
 	if len(l.above) == 0 && width == l.width && slices.Equal(lines, l.shown) {
 		return
 	}
@@ -125,7 +135,11 @@ func (l *Live) draw() {
 	if up := rowsTaken(l.shown, width); up > 0 {
 		fmt.Fprintf(&buf, "\x1b[%dA\r", up)
 	}
-	for _, line := range slices.Concat(l.above, lines) {
+	var above []string
+	for _, text := range l.above {
+		above = append(above, strings.Split(wrap(strings.Fields(text), width-1, ""), "\n")...)
+	}
+	for _, line := range slices.Concat(above, lines) {
 		buf.WriteString(line + clearRight + "\r\n")
 	}
 	buf.WriteString(clearBelow + endFrame)
@@ -136,10 +150,32 @@ func (l *Live) draw() {
 }
 
 func (l *Live) lines(width, height int) []string {
+	if len(l.story.nodes) == 0 {
+		return l.planning()
+	}
 	if l.story.finished {
 		return l.story.lastFrame(l.now(), width, min(height, lastFrameRows), l.look)
 	}
 	return l.story.frame(l.now(), width, height, l.look)
+}
+
+// planning is shown before the graph is known, when that takes a while.
+func (l *Live) planning() []string {
+	waited := l.now().Sub(l.made)
+	if l.closing() || waited < planningAfter {
+		return nil
+	}
+	return []string{l.look.paint(bold, "gild") + "  planning " + clock(waited)}
+}
+
+// closing reports whether Close was called.
+func (l *Live) closing() bool {
+	select {
+	case <-l.stop:
+		return true
+	default:
+		return false
+	}
 }
 
 // rowsTaken is how many rows of the screen lines take up at a width: a terminal that
@@ -157,8 +193,7 @@ func rowsTaken(lines []string, width int) int {
 func (s *Story) lastFrame(now time.Time, width, height int, look Look) []string {
 	var rows []row
 	for _, n := range s.nodes {
-		stopped := n.state == event.Cancelled || n.state == event.Undone && n.failure == nil
-		if stopped && !n.started.IsZero() {
+		if n.halted() {
 			rows = append(rows, row{node: n, full: true})
 			if n.lastLine != "" {
 				rows = append(rows, row{node: n, log: true})

@@ -22,6 +22,7 @@ type Plain struct {
 	mu    sync.Mutex
 	out   io.Writer
 	story Story
+	heard time.Time // when the log was begun, or planning last told of
 	err   error
 
 	stop chan struct{}
@@ -30,7 +31,7 @@ type Plain struct {
 
 // NewPlain starts a plain log on out. The caller must call Close.
 func NewPlain(out io.Writer, now func() time.Time) *Plain {
-	p := &Plain{out: out, now: now, stop: make(chan struct{}), done: make(chan struct{})}
+	p := &Plain{out: out, now: now, heard: now(), stop: make(chan struct{}), done: make(chan struct{})}
 	go p.tick()
 	return p
 }
@@ -54,6 +55,10 @@ func (p *Plain) beat() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
+	if len(p.story.nodes) == 0 && now.Sub(p.heard) >= heartbeatEvery {
+		p.heard = now
+		p.write(now, "", "still planning")
+	}
 	for _, n := range p.story.nodes {
 		if n.state != event.Running || now.Sub(n.heard) < heartbeatEvery {
 			continue
@@ -79,7 +84,7 @@ func (p *Plain) Emit(e event.Event) {
 	case event.RunStarted:
 		p.write(e.Time, "", fmt.Sprintf("run %s: %s", e.Run, count(len(e.Graph), "step")))
 	case event.NodeState:
-		if text := stateLine(e); text != "" {
+		if text := stateLine(e, !p.story.node(e.Node).started.IsZero()); text != "" {
 			p.write(e.Time, e.Node, text)
 		}
 	case event.NodeLog:
@@ -90,7 +95,7 @@ func (p *Plain) Emit(e event.Event) {
 		p.write(e.Time, "", clean(e.Text))
 	case event.RunFinished:
 		counts := painter{}.counts(p.story.tally)
-		p.write(e.Time, "", strings.TrimSpace(fmt.Sprintf("run %s: %s in %s: %s", e.Run, e.State, span(p.story.elapsed), counts)))
+		p.write(e.Time, "", strings.TrimSpace(fmt.Sprintf("run %s: %s in %s: %s", e.Run, e.State, Span(p.story.elapsed), counts)))
 	}
 }
 
@@ -99,6 +104,20 @@ func (p *Plain) Say(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.write(p.now(), "", clean(text))
+}
+
+// Run is the run's id; empty before it has begun.
+func (p *Plain) Run() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.story.Run()
+}
+
+// Running lists the ids of the steps that are running.
+func (p *Plain) Running() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.story.Running()
 }
 
 // Close ends the heartbeats. It returns the first error of writing.
@@ -124,8 +143,9 @@ func (p *Plain) write(at time.Time, node, text string) {
 	}
 }
 
-// stateLine tells a change of state; empty for states that say nothing new.
-func stateLine(e event.Event) string {
+// stateLine tells a change of state; empty for states that say nothing new. ran is whether
+// the node ever ran, and so took time.
+func stateLine(e event.Event, ran bool) string {
 	text := stateWord(e.State)
 	switch e.State {
 	case event.Pending:
@@ -135,8 +155,8 @@ func stateLine(e event.Event) string {
 			text = fmt.Sprintf("running, try %d", e.Attempt)
 		}
 	case event.Done, event.Failed, event.Undone, event.Cancelled:
-		if e.ElapsedMS > 0 {
-			text += " after " + span(time.Duration(e.ElapsedMS)*time.Millisecond)
+		if ran {
+			text += " after " + Span(time.Duration(e.ElapsedMS)*time.Millisecond)
 		}
 	}
 	if e.Failure != nil {

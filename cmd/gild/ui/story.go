@@ -167,8 +167,22 @@ func (s *Story) undo(e event.Event) {
 		s.undone = append(s.undone, u)
 		return
 	}
-	u.err = clean(e.Failure.Error)
+	u.err = strings.TrimPrefix(clean(e.Failure.Error), "remove "+u.what+": ")
 	s.stuck = append(s.stuck, u)
+}
+
+// Run is the run's id; empty before it has begun.
+func (s *Story) Run() string { return s.run }
+
+// Running lists the ids of the steps that are running.
+func (s *Story) Running() []string {
+	var ids []string
+	for _, n := range s.nodes {
+		if n.state == event.Running {
+			ids = append(ids, n.ID)
+		}
+	}
+	return ids
 }
 
 // running is how long a node has been running at a time.
@@ -177,6 +191,11 @@ func (n *node) running(now time.Time) time.Duration { return max(0, now.Sub(n.st
 // failed tells a node at fault from one that others stopped.
 func (n *node) failed() bool {
 	return n.state == event.Failed || n.state == event.Undone && n.failure != nil
+}
+
+// halted tells a node that was stopped while it ran.
+func (n *node) halted() bool {
+	return !n.started.IsZero() && (n.state == event.Cancelled || n.state == event.Undone && n.failure == nil)
 }
 
 // splitID cuts a node's id into the image's name and the step's.

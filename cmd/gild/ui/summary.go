@@ -18,12 +18,10 @@ type Image struct {
 	Name, Release string
 	// Build is 0 for an image that wasn't published.
 	Build int
-	// Channel that points to it, or empty.
-	Channel string
-	Files   []File
-	Copies  []Copy
-	// Retired tells, one line each, which older builds were removed and why.
-	Retired []string
+	// Channels that point to it.
+	Channels []string
+	Files    []File
+	Copies   []Copy
 }
 
 // File is one file of an image.
@@ -36,11 +34,27 @@ type File struct {
 // Copy is a copy of an image in a region.
 type Copy struct{ Region, Location string }
 
-// Summary writes the end table: every image, then the time of every step that ran.
-func (s *Story) Summary(w io.Writer, look Look, width int, images []Image) error {
+// Outcome is what a run gave, beside what its events tell.
+type Outcome struct {
+	Images []Image
+	// Retired tells, one line each, which older builds were removed and why.
+	Retired []string
+	// Locks are the lock files that were written.
+	Locks []string
+}
+
+// Summary writes the end table: every image, what was retired, and the time of every
+// step that ran.
+func (s *Story) Summary(w io.Writer, look Look, width int, o Outcome) error {
 	t := &report{look: look, width: max(20, width)}
-	for _, image := range images {
+	for _, image := range o.Images {
 		t.image(image)
+		t.WriteByte('\n')
+	}
+	t.list("retired", o.Retired)
+	t.list("locked", o.Locks)
+	if len(o.Retired)+len(o.Locks) > 0 {
+		t.WriteByte('\n')
 	}
 	t.times(s)
 	_, err := io.WriteString(w, t.String())
@@ -53,27 +67,25 @@ func (r *report) image(image Image) {
 	if image.Build > 0 {
 		r.row("build", fmt.Sprint(image.Build))
 	}
-	r.row("channel", clean(image.Channel))
+	r.row("channel", clean(strings.Join(image.Channels, ", ")))
 	for _, f := range image.Files {
 		r.row(f.Format, clean(f.Path))
 		r.row("  sha-256", f.SHA256)
-		r.row("  size", fmt.Sprintf("%s, %s on disk", size(f.Size), size(f.Allocated)))
+		r.row("  size", fmt.Sprintf("%s, %s on disk", Size(f.Size), Size(f.Allocated)))
 	}
+	copies := make([]string, len(image.Copies))
 	for i, c := range image.Copies {
-		name := "copies"
-		if i > 0 {
-			name = ""
-		}
-		r.add(name, clean(c.Region)+": "+clean(c.Location))
+		copies[i] = c.Region + ": " + c.Location
 	}
-	for i, line := range image.Retired {
-		name := "retired"
-		if i > 0 {
-			name = ""
-		}
+	r.list("copies", copies)
+}
+
+// list writes lines under one name.
+func (r *report) list(name string, lines []string) {
+	for _, line := range lines {
 		r.add(name, clean(line))
+		name = ""
 	}
-	r.WriteByte('\n')
 }
 
 // row writes a name and its value, unless that is empty.
@@ -88,7 +100,10 @@ func (r *report) add(name, value string) {
 }
 
 func (r *report) times(s *Story) {
-	ran := slices.DeleteFunc(slices.Clone(s.nodes), func(n *node) bool { return n.elapsed == 0 || n.state == event.Cached })
+	if s.state == event.Done && s.tally[event.Done] == 0 {
+		r.WriteString("nothing to do: everything is built\n")
+	}
+	ran := slices.DeleteFunc(slices.Clone(s.nodes), func(n *node) bool { return n.started.IsZero() || n.state == event.Cached })
 	left := 0
 	if len(ran) > listedSteps {
 		left = len(ran) - listedSteps
@@ -100,13 +115,13 @@ func (r *report) times(s *Story) {
 	}
 	nameWidth = min(nameWidth, r.width-22)
 	for _, n := range ran {
-		r.WriteString(r.timeLine(clean(n.ID), span(n.elapsed), r.look.state(n.state, stateWord(n.state)), nameWidth))
+		r.WriteString(r.timeLine(clean(n.ID), Span(n.elapsed), r.look.state(n.state, stateWord(n.state)), nameWidth))
 	}
 	if left > 0 {
 		fmt.Fprintf(r, "and %d faster ones\n", left)
 	}
 	counts := painter{look: r.look}.counts(s.tally)
-	r.WriteString(r.timeLine("total", span(s.elapsed), counts, nameWidth))
+	r.WriteString(r.timeLine("total", Span(s.elapsed), counts, nameWidth))
 }
 
 func (r *report) timeLine(name, took, state string, nameWidth int) string {

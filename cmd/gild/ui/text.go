@@ -111,8 +111,8 @@ func pad(s string, width int) string {
 	return s + strings.Repeat(" ", max(0, width-cells.String(s)))
 }
 
-// span renders a finished duration: 3.2s, 42s, 1m02s, 1h02m.
-func span(d time.Duration) string {
+// Span renders a finished duration: 3.2s, 42s, 1m02s, 1h02m.
+func Span(d time.Duration) string {
 	if d < 9950*time.Millisecond {
 		return fmt.Sprintf("%.1fs", d.Seconds())
 	}
@@ -132,8 +132,8 @@ func clock(d time.Duration) string {
 	}
 }
 
-// size renders a size in bytes with a binary unit.
-func size(n int64) string {
+// Size renders a size in bytes with a binary unit.
+func Size(n int64) string {
 	if n < 1024 {
 		return fmt.Sprintf("%d B", n)
 	}
@@ -153,7 +153,7 @@ func (p progress) String() string {
 	case p.done <= 0:
 		return ""
 	case p.unit == "bytes":
-		return size(p.done)
+		return Size(p.done)
 	default:
 		return strings.TrimSpace(fmt.Sprintf("%d %s", p.done, p.unit))
 	}

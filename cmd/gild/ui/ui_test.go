@@ -123,15 +123,14 @@ func drawMoment(t *testing.T, out *strings.Builder, events []event.Event, at tim
 
 func TestReports(t *testing.T) {
 	t.Parallel()
-	published := map[string][]Image{"success": {{
-		Name: "web-1.4.0-amd64", Release: "1.4.0", Build: 7, Channel: "stable",
+	published := map[string]Outcome{"success": {Images: []Image{{
+		Name: "web-1.4.0-amd64", Release: "1.4.0", Build: 7, Channels: []string{"stable"},
 		Files: []File{
 			{"raw", "/home/u/.local/state/gild/images/ab/disk.raw", strings.Repeat("0123456789abcdef", 4), 2 << 30, 671088640},
 			{"qcow2", "/home/u/.local/state/gild/images/ab/disk.qcow2", strings.Repeat("fedcba9876543210", 4), 430 << 20, 430 << 20},
 		},
-		Copies:  []Copy{{"eu-1", "/home/u/.local/state/gild/regions/eu-1/ab"}, {"us-1", "/home/u/.local/state/gild/regions/us-1/ab"}},
-		Retired: []string{"web-1.3.9-amd64 build 1: older than the newest 5"},
-	}}}
+		Copies: []Copy{{"eu-1", "/home/u/.local/state/gild/regions/eu-1/ab"}, {"us-1", "/home/u/.local/state/gild/regions/us-1/ab"}},
+	}}, Retired: []string{"web-1.3.9-amd64 build 1: older than the newest 5"}, Locks: []string{"pipelines/gild.lock"}}}
 	for _, stream := range []string{"success", "failure", "interrupted"} {
 		for _, place := range places {
 			t.Run(stream+"-"+place.name, func(t *testing.T) {

@@ -1,0 +1,247 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gildhq/gild/engine/builder"
+	"github.com/gildhq/gild/engine/diag"
+	"github.com/gildhq/gild/engine/spec"
+	"github.com/gildhq/gild/engine/step"
+)
+
+// fakeBuilder stands in for machines and disks, so that the tests of the command line see
+// every way in which a build can end, in milliseconds and on any host. It stores empty
+// states under the state folder, and runs nothing: of a script, the lines that
+// [fakeMachine.Exec] knows are acted out.
+type fakeBuilder struct{ dir string }
+
+var _ builder.Builder = (*fakeBuilder)(nil)
+
+// newFakeBuilder stands in for makeBuilders.
+func newFakeBuilder(state string) ([]builder.Builder, error) {
+	return []builder.Builder{&fakeBuilder{dir: state}}, nil
+}
+
+func (b *fakeBuilder) Kind() string                           { return "local" }
+func (b *fakeBuilder) Unsupported(p *spec.Pipeline) diag.List { return nil }
+
+func (b *fakeBuilder) Resolve(_ context.Context, base spec.DistroBase, _ string, locked map[string]string) (builder.Base, error) {
+	return builder.Base{
+		ID: base.Suite, Clock: time.Unix(1700000000, 0), Summary: base.Distro + " " + base.Suite,
+		Lock: map[string]string{"index": "sha256:00"},
+	}, nil
+}
+
+func (b *fakeBuilder) HasState(key string) (bool, error) { return exists(b.path("layers", key)) }
+
+func (b *fakeBuilder) MakeBase(_ context.Context, _ builder.Ledger, _ spec.DistroBase, _ string, _ builder.Base, key string, log io.Writer) error {
+	fmt.Fprintln(log, "making the base")
+	return b.store("layers", key, nil)
+}
+
+func (b *fakeBuilder) Open(_ context.Context, l builder.Ledger, req builder.OpenRequest) (builder.Machine, error) {
+	return &fakeMachine{builder: b, ledger: l, key: req.Key, files: map[string]string{}}, nil
+}
+
+func (b *fakeBuilder) FindImage(key string) (info step.ImageInfo, ok bool, err error) {
+	text, err := os.ReadFile(b.path("images", key))
+	if errors.Is(err, fs.ErrNotExist) {
+		return info, false, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &info)
+	}
+	return info, err == nil, err
+}
+
+func (b *fakeBuilder) ImageBase(key string) (builder.Base, bool, error) {
+	_, ok, err := b.FindImage(key)
+	return builder.Base{ID: key, Clock: time.Unix(1700000000, 0), Summary: "image " + key}, ok, err
+}
+
+func (b *fakeBuilder) MakeImage(_ context.Context, _ builder.Ledger, req builder.ImageRequest) (step.ImageInfo, error) {
+	info := step.ImageInfo{Key: req.Key, Size: req.Size}
+	return info, b.storeImage(info)
+}
+
+func (b *fakeBuilder) Finish(_ context.Context, _ builder.Ledger, key string, formats []string, _ func(done, total int64)) (step.ImageInfo, error) {
+	info, _, err := b.FindImage(key)
+	if err != nil {
+		return info, err
+	}
+	info.Files = nil
+	for _, format := range formats {
+		sum := sha256.Sum256([]byte(format))
+		info.Files = append(info.Files, step.ImageFile{
+			Format: format, Path: b.path("images", "disk."+format), Size: info.Size, Allocated: 5 << 20, SHA256: hex.EncodeToString(sum[:]),
+		})
+	}
+	return info, b.storeImage(info)
+}
+
+func (b *fakeBuilder) Boot(_ context.Context, l builder.Ledger, _ builder.BootRequest) (builder.Guest, error) {
+	return &fakeGuest{&fakeMachine{builder: b, ledger: l, files: map[string]string{}}}, nil
+}
+
+// CopyImage fails for a region whose name begins with "broken".
+func (b *fakeBuilder) CopyImage(_ context.Context, _ builder.Ledger, key, region string, _ func(done, total int64)) (string, error) {
+	if strings.HasPrefix(region, "broken") {
+		return "", &step.Permanent{Err: fmt.Errorf("region %s: no space left", region)}
+	}
+	return b.path("regions", region+"-"+key), b.store("regions", region+"-"+key, nil)
+}
+
+func (b *fakeBuilder) HasCopy(key, region string) (string, bool, error) {
+	path := b.path("regions", region+"-"+key)
+	ok, err := exists(path)
+	return path, ok, err
+}
+
+func (b *fakeBuilder) RemoveImage(_ context.Context, key string) error {
+	if err := os.Remove(b.path("images", key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Cleanup can't remove what is named "stuck-...", as long as the state folder holds a file "stuck".
+func (b *fakeBuilder) Cleanup(_ context.Context, r builder.Resource) error {
+	stuck, err := exists(filepath.Join(b.dir, "stuck"))
+	if err == nil && stuck && strings.HasPrefix(r.ID, "stuck-") {
+		err = errors.New("device or resource busy")
+	}
+	return err
+}
+
+func (b *fakeBuilder) Sweep(context.Context, bool) ([]builder.Resource, error) { return nil, nil }
+
+func (b *fakeBuilder) path(kind, name string) string { return filepath.Join(b.dir, kind, name) }
+
+func (b *fakeBuilder) storeImage(info step.ImageInfo) error {
+	text, err := json.Marshal(info)
+	if err != nil {
+		return err
+	}
+	return b.store("images", info.Key, text)
+}
+
+func (b *fakeBuilder) store(kind, name string, text []byte) error {
+	if err := os.MkdirAll(filepath.Join(b.dir, kind), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(b.path(kind, name), text, 0o644)
+}
+
+func exists(path string) (bool, error) {
+	_, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// fakeMachine remembers the files put on it.
+type fakeMachine struct {
+	builder *fakeBuilder
+	ledger  builder.Ledger
+	key     string
+
+	mu    sync.Mutex
+	files map[string]string
+}
+
+// Exec acts out a script that was put on the machine and begins with the line "# act".
+// Everything else succeeds and does nothing.
+func (m *fakeMachine) Exec(ctx context.Context, cmd step.Cmd) error {
+	m.mu.Lock()
+	text := m.files[cmd.Argv[len(cmd.Argv)-1]]
+	m.mu.Unlock()
+	if !strings.HasPrefix(text, "# act\n") {
+		return nil
+	}
+	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
+		if err := m.act(ctx, cmd, lines.Text()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// act does what one line of a script says.
+func (m *fakeMachine) act(ctx context.Context, cmd step.Cmd, line string) error {
+	verb, rest, _ := strings.Cut(line, " ")
+	switch verb {
+	case "say":
+		_, err := fmt.Fprintln(cmd.Stdout, rest)
+		return err
+	case "exit": // with a status
+		status, err := strconv.Atoi(rest)
+		if err != nil || status == 0 {
+			return err
+		}
+		return &step.ExitError{Argv: cmd.Argv, Status: status}
+	case "claim": // a resource that nobody removes
+		_, err := m.ledger.Intent(ctx, builder.Resource{Kind: "thing", ID: rest, Note: "made by a test"})
+		return err
+	case "hang": // until cancelled
+		<-ctx.Done()
+		return context.Cause(ctx)
+	case "hang-on": // even when cancelled
+		time.Sleep(time.Minute)
+	case "exit-unless": // a file of the state folder is there
+		ok, err := exists(filepath.Join(m.builder.dir, rest))
+		if err == nil && !ok {
+			err = &step.ExitError{Argv: cmd.Argv, Status: 1}
+		}
+		return err
+	}
+	return nil
+}
+
+func (m *fakeMachine) Put(_ context.Context, file step.PutFile, content io.Reader) error {
+	var text bytes.Buffer
+	if _, err := io.Copy(&text, content); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.files[file.Path] = text.String()
+	return nil
+}
+
+func (m *fakeMachine) Get(_ context.Context, path string, _ io.Writer) error {
+	return &fs.PathError{Op: "get", Path: path, Err: fs.ErrNotExist}
+}
+
+func (m *fakeMachine) Facts(context.Context) (step.Facts, error) {
+	return step.Facts{OS: "debian", Version: "12", Arch: "amd64", PackageManager: "apt"}, nil
+}
+
+func (m *fakeMachine) Commit(context.Context) error { return m.builder.store("layers", m.key, nil) }
+func (m *fakeMachine) Close() error                 { return nil }
+
+// fakeGuest is a fakeMachine that was booted.
+type fakeGuest struct{ *fakeMachine }
+
+func (g *fakeGuest) PoweredOn() time.Time { return time.Now() }
+func (g *fakeGuest) Console() string      { return "" }
+
+func (g *fakeGuest) Dial(context.Context, int) (net.Conn, error) {
+	return nil, errors.New("connection refused")
+}

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/gildhq/gild/engine"
+	"github.com/gildhq/gild/engine/builder"
+	"github.com/gildhq/gild/engine/builder/local"
+	"github.com/gildhq/gild/engine/diag"
+	"github.com/gildhq/gild/engine/spec"
+	"github.com/gildhq/gild/steps"
+)
+
+// makeBuilders makes the builders of this gild.
+func makeBuilders(state string) ([]builder.Builder, error) {
+	maker, err := local.New(state)
+	if err != nil {
+		return nil, fmt.Errorf("%w; name another state folder with --state", err)
+	}
+	return []builder.Builder{maker}, nil
+}
+
+// builders makes the builders, and says which state folder they keep.
+func (a *app) builders() (_ []builder.Builder, state string, err error) {
+	if state, err = engine.StateFolder(a.state); err != nil {
+		return nil, "", err
+	}
+	makers, err := a.makeBuilders(state)
+	return makers, state, err
+}
+
+// withEngine opens the state folder for the length of fn.
+func (a *app) withEngine(ctx context.Context, fn func(*engine.Engine) error) (err error) {
+	makers, state, err := a.builders()
+	if err != nil {
+		return err
+	}
+	e, err := engine.Open(ctx, engine.Config{State: state, Steps: steps.All(), Builders: makers, Version: buildVersion().Version})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	return fn(e)
+}
+
+// unsupported asks the builder that a pipeline chooses, without a state folder.
+func unsupported(p *spec.Pipeline) diag.List {
+	known := map[string]builder.Builder{local.Kind: new(local.Builder)}
+	if b, ok := known[p.Builder]; ok {
+		return b.Unsupported(p)
+	}
+	return engine.UnknownBuilder(p, known)
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/gildhq/gild/engine"
+	"github.com/gildhq/gild/steps"
+)
+
+type validateOptions struct {
+	requestOptions
+	format string
+	json   bool
+}
+
+func (a *app) validateCommand() *cobra.Command {
+	var o validateOptions
+	cmd := &cobra.Command{
+		Use:   "validate FILE...",
+		Short: "Report every mistake in pipeline files",
+		Long: `Validate checks pipeline files, and folders of them, without building, network or state
+folder. All mistakes of all files are reported at once, each with its place and a hint:
+as text on standard error, or in another format on standard output.`,
+		Example: `  gild validate gild.yaml
+  gild validate pipelines/ --format github      # marks the lines of a pull request
+  gild validate pipelines/ --format sarif > gild.sarif`,
+		Args: argsBetween(1, -1, "a pipeline file"),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.validate(cmd, o, args) },
+	}
+	o.inputs(cmd)
+	cmd.Flags().BoolVar(&o.json, "json", false, "the same as --format json")
+	cmd.Flags().StringVar(&o.format, "format", "text", "how to report, one of `text|json|sarif|github`")
+	return cmd
+}
+
+func (a *app) validate(cmd *cobra.Command, o validateOptions, files []string) error {
+	if err := oneOf(cmd, "format", o.format, diagnosticFormats...); err != nil {
+		return err
+	}
+	if o.json {
+		if err := exclusive(cmd, "json", "format"); err != nil {
+			return err
+		}
+		o.format = "json"
+	}
+	req, err := o.request(cmd, files)
+	if err != nil {
+		return err
+	}
+	syntax, err := engine.Syntax(steps.All())
+	if err != nil {
+		return err
+	}
+	ctx, stop := a.interruptible(cmd.Context(), nil)
+	defer stop()
+	diags, err := engine.Validate(ctx, syntax, req, unsupported)
+	if err != nil {
+		return err
+	}
+	if err := a.report(o.format, diags); err != nil {
+		return err
+	}
+	if o.format == "text" && !diags.HasErrors() {
+		a.say("no mistakes found")
+	}
+	return diags.Err()
+}
