@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 
@@ -192,6 +193,11 @@ func (s *source) line(n int) string {
 func (s *source) pos(y *yaml.Node) diag.Pos {
 	if y == nil {
 		return diag.Pos{File: s.path, Line: 1, Column: 1}
+	}
+	if y.Line > len(s.lines) {
+		// An empty value at the end of the file.
+		last := len(s.lines)
+		return diag.Pos{File: s.path, Line: last, Column: utf8.RuneCountInString(s.line(last)) + 1, Width: 1}
 	}
 	return diag.Pos{File: s.path, Line: y.Line, Column: y.Column, Width: s.width(y)}
 }
