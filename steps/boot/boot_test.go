@@ -30,7 +30,7 @@ func newTarget(t *testing.T, ago time.Duration, setup string) *steptest.Target {
 	}
 	target.Sh(t, `mkdir -p /system/failed; cd /system; echo running >state; echo 0 >polls; echo active >target
 		mkdir -p /proc; test -e /proc/uptime || echo '30.00 20.00' >/proc/uptime
-		awk '{printf "%d\n", ($1 - 10) * 1000000}' /proc/uptime >finish
+		awk '{printf "%.0f\n", ($1 - 10) * 1000000}' /proc/uptime >finish
 		`+setup)
 	return target
 }

@@ -71,6 +71,22 @@ func TestRuns(t *testing.T) {
 	}
 }
 
+// TestNetwork looks which network devices a script sees.
+func TestNetwork(t *testing.T) {
+	t.Parallel()
+	const devices = `sed -e 1,2d -e 's/:.*//' -e 's/ //g' /proc/net/dev`
+	for _, network := range []bool{false, true} {
+		target := newTarget(t)
+		got, err := target.Run(t.Context(), shell.Step, config(t, map[string]any{"run": devices, "network": network}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if alone := got["stdout"] == "lo"; alone == network {
+			t.Errorf("with network: %v a script sees the devices %q", network, got["stdout"])
+		}
+	}
+}
+
 func TestErrors(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

@@ -109,11 +109,16 @@ func shebang(text []byte) []string {
 	if !found {
 		return nil
 	}
-	program, arg, _ := strings.Cut(strings.TrimSpace(line), " ")
-	if arg = strings.TrimSpace(arg); arg == "" {
-		return strings.Fields(program)
+	line = strings.Trim(line, " \t")
+	end := strings.IndexAny(line, " \t")
+	switch {
+	case line == "":
+		return nil
+	case end < 0:
+		return []string{line}
+	default:
+		return []string{line[:end], strings.TrimLeft(line[end:], " \t")}
 	}
-	return []string{program, arg}
 }
 
 // remove deletes the script even when ctx is cancelled already.
