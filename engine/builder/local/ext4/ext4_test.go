@@ -441,3 +441,37 @@ func TestWriteStopsWhenCancelled(t *testing.T) {
 		t.Errorf("error is %v, want the cause of the cancellation", err)
 	}
 }
+
+// TestXattrRoom asks the limit directly: the host's own file system may allow no more.
+func TestXattrRoom(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name  string
+		bytes int
+		want  string
+	}{
+		{"full", xattrRoom - 4 - xattrEntrySize - 4, ""},
+		{"one too many", xattrRoom - 4 - xattrEntrySize - 4 + 1, "at most 4064 fit"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			got := ""
+			if err := checkXattrs("f", []xattr{{1, "name", make([]byte, tc.bytes)}}); err != nil {
+				got = err.Error()
+			}
+			if !strings.Contains(got, tc.want) || (got == "") != (tc.want == "") {
+				t.Errorf("error is %q, want one with %q", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestReadNoticesAChangedFile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "file")
+	must(t, os.WriteFile(path, []byte("short"), 0o644))
+	p := part{node: &node{path: path, size: 9}, size: 9}
+	if err := p.read(make([]byte, 9)); err == nil || !strings.Contains(err.Error(), "from 9 to 5 bytes") {
+		t.Errorf("error is %v, want one that gives both sizes", err)
+	}
+}

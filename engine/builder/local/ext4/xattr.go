@@ -62,10 +62,14 @@ func readXattrs(path string) ([]xattr, error) {
 	slices.SortFunc(out, func(a, b xattr) int {
 		return cmp.Or(cmp.Compare(a.index, b.index), cmp.Compare(len(a.name), len(b.name)), cmp.Compare(a.name, b.name))
 	})
-	if size := xattrSpace(out); size > xattrRoom {
-		return nil, fmt.Errorf("%s: its extended attributes take %d bytes, at most %d fit", path, size, xattrRoom)
+	return out, checkXattrs(path, out)
+}
+
+func checkXattrs(path string, list []xattr) error {
+	if size := xattrSpace(list); size > xattrRoom {
+		return fmt.Errorf("%s: its extended attributes take %d bytes, at most %d fit", path, size, xattrRoom)
 	}
-	return out, nil
+	return nil
 }
 
 // keptXattr splits the name of an attribute that is kept. Labels and signatures of
