@@ -86,14 +86,18 @@ func (s *Session) await(c *call, spec execSpec) (int, error) {
 	// When it can't be sent, the reply tells why.
 	sendErr := c.wire.send(spec)
 	var r reply
-	switch err := c.wire.receive(&r); {
-	case isEnd(err):
-		return 0, errors.New("it was killed from outside, with all its processes (out of memory?)")
-	case err != nil:
+	if err := c.wire.receive(&r); isEnd(err) {
+		return 0, errors.New("all its processes were killed from outside")
+	} else if err != nil {
 		return 0, errors.Join(sendErr, err)
 	}
-	// Nothing more comes, but the end comes only after the last process has gone.
-	if err := c.wire.receive(&reply{}); !isEnd(err) {
+	// The end comes only after the last process has gone. What may come before is how the
+	// first one ended, which matters only when there is no status.
+	var err error
+	for err == nil {
+		err = c.wire.receive(&reply{})
+	}
+	if !isEnd(err) {
 		return 0, fmt.Errorf("wait for the end of its processes: %w", err)
 	}
 	return r.Status, r.err()

@@ -43,6 +43,7 @@ func TestExec(t *testing.T) {
 		},
 		{name: "umask", cmd: step.Cmd{Argv: []string{"sh", "-c", "umask"}}, stdout: "0022\n"},
 		{name: "limits", cmd: step.Cmd{Argv: []string{"sh", "-c", "ulimit -c; ulimit -n"}}, stdout: "0\n1024\n"},
+		{name: "signals", cmd: step.Cmd{Argv: []string{"grep", "-E", "Sig(Ign|Blk|Cgt)", "/proc/self/status"}}, stdout: "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\nSigCgt:\t0000000000000000\n"},
 		{name: "user", cmd: step.Cmd{Argv: []string{"id"}}, stdout: "uid=0(root) gid=0(root)\n"},
 		{name: "host name", cmd: step.Cmd{Argv: []string{"hostname"}}, stdout: "tiny\n"},
 		{name: "descriptors", cmd: step.Cmd{Argv: []string{"sh", "-c", "for i in $(seq 0 99); do test -e /proc/$$/fd/$i && echo $i; done; true"}}, stdout: "0\n1\n2\n"},

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/signal"
 	"path"
 	"runtime"
 	"strings"
@@ -68,38 +69,46 @@ func startCommand(spec execSpec) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	type started struct {
-		pid int
-		err error
-	}
-	result := make(chan started)
-	go func() {
-		// The thread gives up its rights and is never unlocked, so it ends with the
-		// goroutine; only what it starts inherits its state.
-		runtime.LockOSThread()
-		if err := confine(); err != nil {
-			result <- started{err: err}
+	var pid int
+	onThrowawayThread(func() {
+		if err = confine(); err != nil {
 			return
 		}
-		pid, err := syscall.ForkExec(program, spec.Argv, &syscall.ProcAttr{
+		pid, err = syscall.ForkExec(program, spec.Argv, &syscall.ProcAttr{
 			Dir:   spec.Dir,
 			Env:   spec.Env,
 			Files: []uintptr{0, 1, 2},
 			Sys:   &syscall.SysProcAttr{Setsid: true},
 		})
-		result <- started{pid, err}
-	}()
-	r := <-result
-	if r.err != nil {
-		return 0, fmt.Errorf("start %s: %w", spec.Argv[0], r.err)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("start %s: %w", spec.Argv[0], err)
 	}
-	return r.pid, nil
+	return pid, nil
+}
+
+// onThrowawayThread runs f on a thread that ends with it, so that f may give up the
+// thread's rights. It is never the first thread: that one can't end, and what is done
+// to the process as a whole is decided by the rights it has.
+func onThrowawayThread(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		if unix.Gettid() == os.Getpid() {
+			onThrowawayThread(f) // while this thread is taken
+			runtime.UnlockOSThread()
+			return
+		}
+		f()
+	}()
+	<-done
 }
 
 // prepareExec enters the tree, and makes what is private to one command: its /proc,
 // network and limits.
 func prepareExec(spec execSpec) error {
-	resetSignals()
+	ignoreSignals()
 	err := enterTree(func() error { return errors.Join(mountProc(), protectProc()) })
 	if err != nil {
 		return err
@@ -116,17 +125,22 @@ func prepareExec(spec execSpec) error {
 	return nil
 }
 
-// resetSignals gives every signal its default action. Go's handlers would let the
-// command end its own init by a signal; without them the kernel drops signals to the
-// first process of a namespace. Signals that the caller ignores end being ignored.
-func resetSignals() {
-	const preempt, profile = syscall.SIGURG, syscall.SIGPROF // the runtime's own
-	var byDefault [4]uint64                                  // struct sigaction with SIG_DFL
+// ignoreSignals makes the process deaf to what the command could send it. Go's own
+// handlers would end it. The default action would, too: the kernel spares the first
+// process of a namespace only while its first thread blocks no signals.
+//
+// The command starts with every signal at its default, as Go resets those it handles.
+// That is what Notify is for: it takes on those that the caller ignores.
+func ignoreSignals() {
+	signal.Notify(make(chan os.Signal, 1))
+	const preempt, children = syscall.SIGURG, syscall.SIGCHLD // the runtime and reap need them
+	ignore := [4]uint64{1}                                    // struct sigaction with SIG_IGN
 	for sig := syscall.Signal(1); sig <= 64; sig++ {
-		if sig == preempt || sig == profile || sig == syscall.SIGCHLD || sig > 31 && sig < 35 {
+		libc := sig >= 32 && sig <= 34 // Go doesn't handle them, so it wouldn't reset them either
+		if sig == preempt || sig == children || libc {
 			continue
 		}
-		unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&byDefault)), 0, 8, 0, 0)
+		unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&ignore)), 0, 8, 0, 0)
 	}
 }
 

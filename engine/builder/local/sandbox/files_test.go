@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -176,12 +177,12 @@ func TestFacts(t *testing.T) {
 		name, script string
 		want         step.Facts
 	}{
-		{"tiny", "true", step.Facts{OS: "tiny", Version: "1", Arch: "amd64"}},
-		{"apt", "touch /usr/bin/apt-get", step.Facts{OS: "tiny", Version: "1", Arch: "amd64", PackageManager: "apt"}},
-		{"link", "mkdir -p /usr/lib; printf 'ID=x\\nVERSION_ID=2\\n' >/usr/lib/os-release; ln -sf ../usr/lib/os-release /etc/os-release", step.Facts{OS: "x", Version: "2", Arch: "amd64", PackageManager: "apt"}},
-		{"only in usr", "rm /etc/os-release", step.Facts{OS: "x", Version: "2", Arch: "amd64", PackageManager: "apt"}},
-		{"nothing", "rm /usr/lib/os-release", step.Facts{Arch: "amd64", PackageManager: "apt"}},
-		{"another architecture", `{ head -c18 /bin/busybox; printf '\267\000'; tail -c+21 /bin/busybox; } >/bin/foreign; mv /bin/foreign /bin/sh`, step.Facts{Arch: "arm64", PackageManager: "apt"}},
+		{"tiny", "true", step.Facts{OS: "tiny", Version: "1", Arch: runtime.GOARCH}},
+		{"apt", "touch /usr/bin/apt-get", step.Facts{OS: "tiny", Version: "1", Arch: runtime.GOARCH, PackageManager: "apt"}},
+		{"link", "mkdir -p /usr/lib; printf 'ID=x\\nVERSION_ID=2\\n' >/usr/lib/os-release; ln -sf ../usr/lib/os-release /etc/os-release", step.Facts{OS: "x", Version: "2", Arch: runtime.GOARCH, PackageManager: "apt"}},
+		{"only in usr", "rm /etc/os-release", step.Facts{OS: "x", Version: "2", Arch: runtime.GOARCH, PackageManager: "apt"}},
+		{"nothing", "rm /usr/lib/os-release", step.Facts{Arch: runtime.GOARCH, PackageManager: "apt"}},
+		{"another architecture", `{ head -c18 /bin/busybox; printf '\363\000'; tail -c+21 /bin/busybox; } >/bin/foreign; mv /bin/foreign /bin/sh`, step.Facts{Arch: "riscv64", PackageManager: "apt"}},
 	}
 	for _, test := range tests {
 		m.mustSh(t, test.script)

@@ -23,12 +23,16 @@ func TestLayers(t *testing.T) {
 	t.Parallel()
 	c := machineConfig(t)
 	dir := tempDir(t)
-	for i := range 120 {
-		name, work := fmt.Sprintf("layer-%d", i), fmt.Sprintf("work-%d", i)
-		if err := MakeDirs(t.Context(), c.IDs, dir, name, work); err != nil {
-			t.Fatal(err)
-		}
-		c.Upper, c.Work = filepath.Join(dir, name), filepath.Join(dir, work)
+	const count = 120
+	var names []string
+	for i := range count {
+		names = append(names, fmt.Sprintf("layer-%d", i), fmt.Sprintf("work-%d", i))
+	}
+	if err := MakeDirs(t.Context(), c.IDs, dir, names...); err != nil {
+		t.Fatal(err)
+	}
+	for i := range count {
+		c.Upper, c.Work = filepath.Join(dir, names[2*i]), filepath.Join(dir, names[2*i+1])
 		func() {
 			s, err := Open(t.Context(), c)
 			if err != nil {

@@ -305,6 +305,8 @@ func shellArch() string {
 		return "amd64"
 	case elf.EM_AARCH64:
 		return "arm64"
+	case elf.EM_RISCV:
+		return "riscv64"
 	default:
 		return ""
 	}

@@ -141,10 +141,14 @@ func superviseExec(req request, socket *os.File, streams []*os.File) error {
 		return fmt.Errorf("start a command's first process: %w", err)
 	}
 	var status syscall.WaitStatus
-	return retry(func() error {
+	err = retry(func() error {
 		_, err := syscall.Wait4(pid, &status, 0, nil)
 		return err
 	})
+	if err == nil && status.Signaled() {
+		err = fmt.Errorf("all its processes were killed from outside by signal %d (%v): out of memory?", status.Signal(), status.Signal())
+	}
+	return err
 }
 
 const resolver = "/etc/resolv.conf"
