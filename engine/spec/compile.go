@@ -111,7 +111,7 @@ func (r *resolver) compileAll(n *node, pointer string, ctx context) {
 		}
 		r.compileAll(item, joinIndex(pointer, i), inner)
 	}
-	if n.tmpl == nil || staticKey(pointer) != "" {
+	if n.tmpl == nil || n.tmpl.broken || staticKey(pointer) != "" {
 		return
 	}
 	programs := make([]*program, len(n.tmpl.pieces))
@@ -120,9 +120,8 @@ func (r *resolver) compileAll(n *node, pointer string, ctx context) {
 			programs[i] = r.compilePiece(n, p, ctx)
 		}
 	}
-	r.programs[n.tmpl] = programs
-	if ctx.condition {
-		r.checkCondition(n, programs)
+	if !ctx.condition || r.checkCondition(n, programs) {
+		r.programs[n.tmpl] = programs
 	}
 }
 
@@ -173,14 +172,16 @@ func (r *resolver) checkReach(n *node, p piece, ref ref, ctx context) {
 	}
 }
 
-func (r *resolver) checkCondition(n *node, programs []*program) {
+func (r *resolver) checkCondition(n *node, programs []*program) bool {
 	if _, ok := n.tmpl.whole(); !ok {
 		r.diags.Addf(r.source.value(n), "bad-condition", "put all of it into one ${{ … }}, or leave ${{ }} out",
 			"a condition is one expression")
-		return
+		return false
 	}
 	if p := programs[0]; p != nil && p.kind != "boolean" && p.kind != "any" {
 		r.diags.Addf(r.source.value(n), "bad-condition", "compare it with something, as in x == \"y\"",
 			"a condition is true or false, but this is %s", kindName(p.kind))
+		return false
 	}
+	return true
 }

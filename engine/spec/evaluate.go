@@ -1,14 +1,15 @@
 package spec
 
-// exprValues gives values the Go types that compiled expressions expect.
+import "unicode/utf8"
+
+// exprValues gives values the Go types that compiled expressions expect. It leaves out
+// what has no value, or one of another type, which has been reported.
 func exprValues(values map[string]any, kinds map[string]string) map[string]any {
 	typed := make(map[string]any, len(kinds))
 	for name, kind := range kinds {
-		v, err := coerce(values[name], kind)
-		if err != nil {
-			v = nil
+		if v, err := coerce(values[name], kind); err == nil {
+			typed[name] = v
 		}
-		typed[name] = v
 	}
 	return typed
 }
@@ -46,7 +47,7 @@ func skipUnevaluated(n *node, keyword string) bool {
 
 // changed is the plain data of a pipeline file without what has no expressions, which has
 // been checked already: its schema never makes one key depend on another. Steps and
-// their `with` are left out too; they are checked one by one.
+// their `with` are left out too, because they are checked one by one, and conditions.
 func changed(n *node) any {
 	switch {
 	case !n.dynamic:
@@ -62,8 +63,12 @@ func changed(n *node) any {
 	}
 	object := make(map[string]any, len(n.fields))
 	for name, field := range n.fields {
-		if field.dynamic && name != "with" && name != "customize" && name != "tests" {
-			object[name] = changed(field)
+		switch name {
+		case "customize", "tests", "with", "when":
+		default:
+			if field.dynamic {
+				object[name] = changed(field)
+			}
 		}
 	}
 	return object
@@ -143,24 +148,21 @@ func (e *evaluator) at(n *node, pointer string, ctx context) *node {
 	return &c
 }
 
+// template evaluates one string. What has a mistake that was reported becomes a value
+// that nothing is known of, so that the rest of the file can still be looked at.
 func (e *evaluator) template(n *node, ctx context) *node {
 	programs := e.programs[n.tmpl]
-	if programs == nil {
-		return n
+	if !e.usable(programs, n.tmpl) {
+		return result(n, &waiting{})
 	}
 	w := &waiting{text: ctx.text, scope: e.scope, env: e.env}
-	waits := false
 	for i, p := range n.tmpl.pieces {
-		if !p.isExpr {
+		switch {
+		case !p.isExpr:
 			w.literal(p.literal)
 			continue
-		}
-		if programs[i] == nil {
-			return n
-		}
-		if programs[i].waits() {
+		case programs[i].waits():
 			w.parts = append(w.parts, waitPart{program: programs[i]})
-			waits = true
 			continue
 		}
 		v, err := programs[i].run(e.env)
@@ -172,21 +174,41 @@ func (e *evaluator) template(n *node, ctx context) *node {
 			text, err = textOf(v)
 		}
 		if err != nil {
-			e.diags.Addf(e.source.inside(n, p.offset, len(p.expr)), "expression-failed", "", "%v", err)
-			return n
+			e.diags.Addf(e.source.inside(n, p.offset, utf8.RuneCountInString(p.expr)), "expression-failed", "", "%v", err)
+			return result(n, &waiting{})
 		}
 		w.literal(text)
 	}
-	if waits {
-		c := *n
-		c.value = w
-		return &c
+	if len(w.refs()) > 0 {
+		return result(n, w)
 	}
 	text := ""
-	if len(w.parts) == 1 {
-		text = w.parts[0].literal
+	for _, p := range w.parts {
+		text += p.literal
 	}
 	return result(n, text)
+}
+
+// usable tells whether all expressions of a template were compiled, and all params they
+// refer to have values.
+func (e *evaluator) usable(programs []*program, t *template) bool {
+	if programs == nil {
+		return false
+	}
+	for i, p := range t.pieces {
+		if !p.isExpr {
+			continue
+		}
+		if programs[i] == nil {
+			return false
+		}
+		for _, r := range programs[i].refs {
+			if _, ok := e.params[r.name]; r.root == "params" && !ok {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // literal appends text that is known.

@@ -87,7 +87,7 @@ func (f *File) parseTemplates(n *node, pointer string, diags *diag.List) {
 			hint = "put the whole value into quotes: outside of them, # begins a comment"
 		}
 		diags.Addf(f.source.inside(n, bad.offset, 3), "expression-syntax", hint, "${{ is not closed")
-		n.tmpl, n.dynamic = nil, false
+		t.broken = true
 		return
 	}
 	if static := staticKey(pointer); static != "" {

@@ -40,9 +40,6 @@ func (r *resolver) resolve() []*Pipeline {
 	r.checkNeeds()
 	r.prepareScope()
 	r.compileAll(r.root, "", context{})
-	if r.diags.HasErrors() {
-		return nil
-	}
 	var all []*Pipeline
 	for _, cell := range r.cells {
 		all = append(all, r.pipeline(cell))
@@ -75,9 +72,6 @@ func (r *resolver) pipeline(c cell) *Pipeline {
 	description := e.evaluate(r.root.get("description"), context{early: true})
 	env["pipeline"] = map[string]any{"name": name, "release": release.text(), "description": description.text()}
 	root := e.evaluate(r.root, context{})
-	if root == nil {
-		return nil
-	}
 	r.recheck(root)
 	p := &Pipeline{
 		File: r.path, Name: name, Release: release.text(), Description: description.text(),
@@ -97,11 +91,12 @@ func (r *resolver) pipeline(c cell) *Pipeline {
 func (r *resolver) checkNames(all []*Pipeline) {
 	first := map[string]*Pipeline{}
 	for _, p := range all {
-		if p == nil || p.Publish == nil {
+		if p.Publish == nil || p.Publish.Name == "" {
+			// A name that is empty has been reported.
 			continue
 		}
 		if other := first[p.Publish.Name]; other != nil {
-			at := r.root.get("publish").get("name")
+			at := r.root.get("publish", "name")
 			hint := "add " + missingKeys(r.cells)
 			r.diags.Addf(r.source.value(at), "publish-name-clash", hint,
 				"the images %s and %s would both be published as %q", other.Cell, p.Cell, p.Publish.Name)

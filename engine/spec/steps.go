@@ -29,6 +29,11 @@ func (r *resolver) resolveSteps(root *node, e *evaluator) []Step {
 				s.Env[name] = r.value(env.fields[name], nil)
 			}
 		}
+		if timeout := n.get("timeout"); timeout.text() != "" && s.Timeout == 0 {
+			if _, err := ParseDuration(timeout.text()); err == nil {
+				r.diags.Addf(r.source.value(timeout), "out-of-range", "leave it out for the default", "a timeout of nothing leaves no time")
+			}
+		}
 		r.condition(&s, n.get("when"))
 		all = append(all, s)
 	}
@@ -58,8 +63,11 @@ func (r *resolver) condition(s *Step, n *node) {
 	case *waiting:
 		value := r.value(n, nil)
 		s.When = &value
-	case string, nil, []any, map[string]any:
-		// Numbers don't get past the schema.
+	default:
+		if n.tmpl == nil {
+			// The schema has reported it.
+			return
+		}
 		r.diags.Addf(r.source.value(n), "bad-condition", "", "a condition is true or false, but this is %s", written(n))
 	}
 }

@@ -13,6 +13,8 @@ type template struct {
 	pieces []piece
 	// bare marks a condition written without ${{ }}.
 	bare bool
+	// broken marks a string that couldn't be split.
+	broken bool
 }
 
 // piece is a literal text, or an expression.

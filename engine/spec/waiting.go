@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// waiting is a string with expressions that need what is only known in a run.
+// waiting is a string with expressions that need what is only known in a run. One without
+// parts stands for a string with a mistake, and never leaves the package.
 type waiting struct {
 	parts []waitPart
 	// text makes a text of the result even if the expression is all there is.
@@ -34,6 +35,9 @@ func (w *waiting) refs() []ref {
 
 // kind is the type of the result.
 func (w *waiting) kind() string {
+	if len(w.parts) == 0 {
+		return "any"
+	}
 	if len(w.parts) == 1 && !w.text {
 		return w.parts[0].program.kind
 	}
