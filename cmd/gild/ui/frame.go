@@ -60,17 +60,20 @@ func (p painter) frame(s *Story, rows []row) []string {
 func (s *Story) fold(height int) []row {
 	var rows []row
 	for level := whole; level < foldings; level++ {
-		if rows = s.rows(level); len(rows) <= height {
+		if rows = s.rows(level, height); len(rows) <= height {
 			return rows
 		}
 	}
 	return cut(s.active(), max(1, height))
 }
 
-// rows lists the lines of the graph at a level of folding.
-func (s *Story) rows(level folding) []row {
+// rows lists the lines of the graph at a level of folding, or gives up with more than limit.
+func (s *Story) rows(level folding, limit int) []row {
 	var rows []row
 	for _, g := range s.groups {
+		if len(rows) > limit {
+			break
+		}
 		switch ended, waiting := g.ended(), g.tally[event.Pending] == len(g.nodes); {
 		case len(s.groups) == 1:
 			rows = append(rows, g.rows(level)...)
