@@ -220,7 +220,7 @@ func (c *converter) warnWord(y *yaml.Node) {
 		return
 	}
 	switch strings.ToLower(y.Value) {
-	case "y", "yes", "on", "n", "no", "off":
+	case "yes", "on", "no", "off":
 		c.diags.Warnf(c.source.pos(y), "yaml-word", fmt.Sprintf("write true or false for a boolean, %q for a text", y.Value),
 			"%s is a text here, but a boolean in older YAML tools", y.Value)
 	}

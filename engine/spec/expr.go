@@ -116,7 +116,7 @@ func (p *program) run(env map[string]any) (any, error) {
 	if err != nil {
 		var fe *file.Error
 		if errors.As(err, &fe) {
-			return nil, errors.New(plainMessage(fe.Message))
+			return nil, errors.New(fe.Message)
 		}
 		return nil, err
 	}
@@ -203,9 +203,16 @@ func typeError(err error) *exprError {
 var (
 	unexpectedToken = regexp.MustCompile(`^unexpected token \w+\("(.*)"\)$`)
 	mismatchedTypes = regexp.MustCompile(`^invalid operation: (\S+) \(mismatched types (.+) and (.+)\)$`)
-	goTypes         = strings.NewReplacer("[]interface {}", "list", "interface {}", "any value", "map[string]any", "mapping",
-		"float64", "number", "int64", "integer", "int", "integer", "bool", "boolean")
+	goType          = regexp.MustCompile(`\[\]interface \{\}|interface \{\}|map\[string\]interface \{\}|\b(?:float64|int64|int|bool)\b`)
+	typeWords       = map[string]string{
+		"[]interface {}": "list", "interface {}": "any value", "map[string]interface {}": "mapping",
+		"float64": "number", "int64": "integer", "int": "integer", "bool": "boolean",
+	}
 )
+
+func withoutGoTypes(message string) string {
+	return goType.ReplaceAllStringFunc(message, func(name string) string { return typeWords[name] })
+}
 
 // plainMessage says what the expression library means without the names of Go's types.
 func plainMessage(message string) string {
@@ -216,9 +223,9 @@ func plainMessage(message string) string {
 		return "the expression ends too early"
 	}
 	if m := mismatchedTypes.FindStringSubmatch(message); m != nil {
-		return fmt.Sprintf("%q can't be used between %s and %s", m[1], goTypes.Replace(m[2]), goTypes.Replace(m[3]))
+		return withoutGoTypes(fmt.Sprintf("%q can't be used between %s and %s", m[1], m[2], m[3]))
 	}
-	return goTypes.Replace(message)
+	return withoutGoTypes(message)
 }
 
 func sortedKeys[V any](m map[string]V) []string {

@@ -212,11 +212,11 @@ func typeHint(n *node, types []string, format string) string {
 	case n.tmpl != nil:
 		return ""
 	case format == "gild-duration" && scalar:
-		return fmt.Sprintf("give it a unit: %ss or %sm", n.at.Value, n.at.Value)
+		return fmt.Sprintf("give it a unit: %[1]ss or %[1]sm", cut(n.at.Value))
 	case format == "gild-size" && scalar:
-		return fmt.Sprintf("give it a unit: %sMiB or %sGiB", n.at.Value, n.at.Value)
+		return fmt.Sprintf("give it a unit: %[1]sMiB or %[1]sGiB", cut(n.at.Value))
 	case is("string") && scalar:
-		return fmt.Sprintf("quote it: %q", n.at.Value)
+		return fmt.Sprintf("quote it: %q", cut(n.at.Value))
 	case is("boolean") && isText:
 		return wordHint(n.text())
 	case (is("integer") || is("number")) && isText:
@@ -224,16 +224,16 @@ func typeHint(n *node, types []string, format string) string {
 			return "remove the quotes"
 		}
 	case is("array") && scalar:
-		return fmt.Sprintf("write a list: [%s]", n.at.Value)
+		return fmt.Sprintf("write a list: [%s]", cut(n.at.Value))
 	}
 	return ""
 }
 
 func wordHint(word string) string {
 	switch strings.ToLower(word) {
-	case "yes", "on", "y", "true":
+	case "yes", "on", "true":
 		return "write true"
-	case "no", "off", "n", "false":
+	case "no", "off", "false":
 		return "write false"
 	}
 	return ""

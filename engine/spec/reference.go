@@ -173,13 +173,21 @@ func (w *walker) unknownFunction(n ast.Node, name string) {
 func (w *walker) bare(n *ast.IdentifierNode) {
 	switch {
 	case slices.Contains(roots, n.Value):
-		w.fail(n, len(n.Value), "expression-syntax", fmt.Sprintf("write %s.name", n.Value), "%q needs a name after it", n.Value)
+		w.fail(n, len(n.Value), "expression-syntax", "write "+referenceForm(n.Value), "%q needs a name after it", n.Value)
 	case n.Value == "env":
 		w.fail(n, 3, "unknown-name", "make it a param and give it with --param", "environment variables can't be read here")
 	default:
 		w.fail(n, len(n.Value), "unknown-name", didYouMean(n.Value, roots, "names begin with "+strings.Join(roots, ", ")),
 			"unknown name %q", n.Value)
 	}
+}
+
+// referenceForm is how a reference that begins with a root is written.
+func referenceForm(root string) string {
+	if root == "steps" {
+		return "steps.id.outputs.name"
+	}
+	return root + ".name"
 }
 
 // member handles root.name and steps.id.outputs.name; anything else is looked into.
@@ -196,7 +204,7 @@ func (w *walker) member(n *ast.MemberNode) {
 	}
 	switch {
 	case len(path) == 0:
-		w.fail(n, 1, "expression-syntax", fmt.Sprintf("write %s.name", root.Value), "a name after %q must be written out", root.Value)
+		w.fail(n, 1, "expression-syntax", "write "+referenceForm(root.Value), "a name after %q must be written out", root.Value)
 	case want == 3 && len(path) < 3:
 		w.fail(root, 5, "expression-syntax", "write steps.id.outputs.name", "only the outputs of a step can be read")
 	case len(path) > want:
