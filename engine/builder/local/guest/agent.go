@@ -3,6 +3,7 @@ package guest
 import (
 	"bufio"
 	"errors"
+	"io"
 	"regexp"
 	"strconv"
 	"strings"
@@ -22,16 +23,17 @@ type agent struct {
 	session string // what the agent that is running calls itself
 }
 
-// message is a line of the agent on its control port.
+// message is a line of the agent.
 type message struct {
-	word       string // "hello", "exit" or "done"
+	word       string // "hello", "exit", "done" or "killed"
 	id, status int
 	session    string // of hello
 }
 
 func newAgent(p ports) *agent {
 	a := &agent{ports: p, hello: make(chan struct{}), says: make(chan message, 16)}
-	go a.listen()
+	go a.listen(p.control)
+	go a.listen(p.kill)
 	return a
 }
 
@@ -44,9 +46,9 @@ func (a *agent) answered() bool {
 	}
 }
 
-// listen reads the control port until QEMU ends.
-func (a *agent) listen() {
-	lines := bufio.NewScanner(a.ports.control)
+// listen reads one of the ports on which the agent speaks in lines until QEMU ends.
+func (a *agent) listen(port io.Reader) {
+	lines := bufio.NewScanner(port)
 	for lines.Scan() {
 		m, ok := parseMessage(lines.Text())
 		if !ok {
@@ -83,7 +85,7 @@ func parseMessage(line string) (message, bool) {
 	switch {
 	case len(f) == 2 && f[0] == "hello" && sessionRE.MatchString(f[1]):
 		return message{word: f[0], session: f[1]}, true
-	case len(f) == 2 && f[0] == "done":
+	case len(f) == 2 && (f[0] == "done" || f[0] == "killed"):
 		id, err := strconv.Atoi(f[1])
 		return message{word: f[0], id: id}, err == nil
 	case len(f) == 3 && f[0] == "exit":

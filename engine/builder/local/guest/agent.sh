@@ -3,29 +3,30 @@
 # copy of the disk. Host and agent speak over five virtio-serial ports:
 #
 #   gild.control  agent: "hello SESSION", "exit ID STATUS", "done ID"
-#                 host: "exec SESSION ID MARKER BYTES VARIABLES" and BYTES of request
-#   gild.kill     host: "kill ID"
-#   gild.stdin    host: "in MARKER BYTES" and BYTES of input; BYTES 0 is the end of it
+#                 host: "exec SESSION ID MARKER WORDS VARIABLES INPUT", and WORDS words
+#   gild.kill     host: "kill ID"; agent: "killed ID"
+#   gild.stdin    host: "in MARKER BYTES" and BYTES of input; BYTES 0 is the end of it.
+#                 Not used when INPUT is "none".
 #   gild.stdout   agent: MARKER "<", the command's output as it is, MARKER ">"
 #   gild.stderr   the same
 #
-# A request is one word per line: the folder, VARIABLES times NAME=value, the program
-# and its arguments. A word is a "+", which keeps an empty one, and text for printf's %b
-# in which every byte that is not a plain letter, digit or mark is \0 and three octal
-# digits. Whatever the bytes are, they are only ever data here: split at newlines,
-# decoded into a variable, and expanded between double quotes.
+# The words are the folder, VARIABLES times NAME=value, the program and its arguments,
+# one a line. A word is a "+" and text for printf's %b in which every byte that is not a
+# plain letter, digit or mark is \0 and three octal digits. Whatever the bytes are, they
+# are only ever data here: decoded into a variable, and expanded between double quotes.
 #
 # Whatever an agent that was killed has left unread in a port is skipped: lines that
 # don't name this agent's session or the command's marker mean nothing.
 #
+# Programs are slow to start on an emulated processor, so the shell does what it can.
+#
 # Descriptors: 3 control, 4 stdin, 5 stdout, 6 stderr, 9 kill.
 
 work=/run/gild-agent
-port_dir=/sys/class/virtio-ports
 
 # find_port NAME sets $device.
 find_port() {
-	for file in "$port_dir"/*/name; do
+	for file in /sys/class/virtio-ports/*/name; do
 		[ -r "$file" ] || continue
 		read -r name <"$file" || continue
 		if [ "$name" = "gild.$1" ]; then
@@ -46,49 +47,56 @@ wait_port() {
 	done
 }
 
-# find_cgroup sets $group to the agent's own cgroup, in which each command gets one below.
-find_cgroup() {
+# make_group makes the cgroup $group, below the agent's own, that commands run in.
+make_group() {
 	while IFS=: read -r number name path; do
 		case $number:$name in
 		0:)
 			group=/sys/fs/cgroup$path
 			[ -e /sys/fs/cgroup/cgroup.controllers ] || group=/sys/fs/cgroup/unified$path
-			[ -d "$group" ] && return 0
 			;;
 		*:name=systemd)
 			group=/sys/fs/cgroup/systemd$path
-			[ -d "$group" ] && return 0
+			;;
+		*)
+			continue
 			;;
 		esac
+		[ -d "$group" ] || continue
+		group=$group/command
+		[ -d "$group" ] || mkdir "$group"
+		return
 	done </proc/self/cgroup
 	return 1
 }
 
-# end_group ID kills all that is left of a command.
+# end_group kills all that is left of a command.
 end_group() {
 	tries=0
-	while read -r pid 2>/dev/null <"$group/$1/cgroup.procs"; do
-		if [ -e "$group/$1/cgroup.kill" ]; then
-			echo 1 >"$group/$1/cgroup.kill"
+	while read -r pid <"$group/cgroup.procs"; do
+		if [ -e "$group/cgroup.kill" ]; then
+			echo 1 >"$group/cgroup.kill"
 		else
 			while read -r pid; do
-				kill -KILL "$pid" 2>/dev/null
-			done <"$group/$1/cgroup.procs"
+				kill -KILL "$pid"
+			done <"$group/cgroup.procs"
 		fi
 		# A process stuck in the kernel must not stop the agent.
-		[ "$tries" -lt 50 ] || return 0
+		[ "$tries" -lt 50 ] || return
 		tries=$((tries + 1))
 		[ "$tries" -lt 3 ] || sleep 0.1
 	done
 }
 
-# kill_loop ends commands on the host's demand. The file comes first: a command that
-# isn't in its cgroup yet finds it afterwards.
+# kill_loop ends commands on the host's demand. The note comes first: a command that
+# isn't in its cgroup yet finds it afterwards. The host runs nothing else before the
+# answer.
 kill_loop() {
 	while read -r word id <&9; do
 		[ "$word" = kill ] || continue
-		: >"$work/killed.$id"
-		end_group "$id"
+		echo "$id" >"$work/killed"
+		end_group
+		printf 'killed %s\n' "$id" >&9
 	done
 }
 
@@ -97,31 +105,35 @@ kill_loop() {
 feed() {
 	while read -r word marker bytes <&4; do
 		[ "$word $marker" = "in $1" ] || continue
-		[ "$bytes" -gt 0 ] || return 0
+		[ "$bytes" -gt 0 ] || return
 		head -c "$bytes" <&4 >"$work/stdin"
-		cat "$work/stdin" 2>/dev/null
+		cat "$work/stdin"
 	done
 }
 
-# run ID BYTES VARIABLES becomes the command. The host gives no variable a name that
+# run ID WORDS VARIABLES becomes the command. The host gives no variable a name that
 # begins with _gild_.
 run() {
+	_gild_words=$2
 	_gild_variables=$3
-	set -f
-	IFS='
-'
-	set -- "$1" $(head -c "$2" <&3)
-	echo "$$" >"$group/$1/cgroup.procs"
-	[ ! -e "$work/killed.$1" ] || exit 137
-	shift
-	_gild_left=$#
-	while [ "$_gild_left" -gt 0 ]; do
-		# The dot keeps newlines at the end of the value.
-		_gild_value=$(printf '%b.' "${1#?}")
-		shift
-		set -- "$@" "${_gild_value%.}"
-		_gild_left=$((_gild_left - 1))
+	echo 0 >"$group/cgroup.procs"
+	read -r killed <"$work/killed"
+	[ "$killed" != "$1" ] || _gild_words=0
+	set --
+	while [ "$_gild_words" -gt 0 ]; do
+		_gild_words=$((_gild_words - 1))
+		read -r _gild_word <&3
+		_gild_word=${_gild_word#+}
+		case $_gild_word in
+		*\\*)
+			# The dot keeps newlines at the end.
+			_gild_word=$(printf '%b.' "$_gild_word")
+			_gild_word=${_gild_word%.}
+			;;
+		esac
+		set -- "$@" "$_gild_word"
 	done
+	[ $# -gt 0 ] || exit 137
 	cd "$1" || exit 126
 	unset PWD OLDPWD
 	shift
@@ -130,56 +142,51 @@ run() {
 		shift
 		_gild_variables=$((_gild_variables - 1))
 	done
-	exec "$@" 3>&- 4<&- 5>&- 6>&-
+	exec /usr/bin/setsid -w -- "$@" 3>&- 4<&- 5>&- 6>&-
 }
 
-# execute ID MARKER BYTES VARIABLES runs a command and passes on what it writes.
-execute() {
-	mkdir "$group/$1"
+# capture ID MARKER WORDS VARIABLES runs a command and passes on what it writes.
+capture() {
 	printf '%s<' "$2" >&5
 	printf '%s<' "$2" >&6
-	feed "$2" | {
+	{
 		{
-			setsid -w /bin/sh "$self" run "$group" "$1" "$3" "$4" 2>&7 7>&-
+			(run "$1" "$3" "$4") 2>&7 7>&-
 			printf 'exit %s %s\n' "$1" "$?" >&3
-			end_group "$1" >/dev/null 2>&1
+			end_group
 		} | cat >&5
 	} 7>&1 | cat >&6
-	rmdir "$group/$1" 2>/dev/null
-	rm -f "$work/killed.$1"
 	printf '%s>' "$2" >&5
 	printf '%s>' "$2" >&6
 	printf 'done %s\n' "$1" >&3
 }
 
 serve() {
-	rm -rf "$work"
-	mkdir -m 0700 "$work" && cd / && find_cgroup || exit 1
+	[ -d "$work" ] || mkdir -m 0700 "$work" || exit 1
+	: >"$work/killed"
+	make_group || exit 1
+	cd /
 	wait_port kill
-	kill_port=$device
+	exec 9<>"$device"
 	wait_port stdin
-	stdin_port=$device
+	exec 4<"$device"
 	wait_port stdout
-	stdout_port=$device
+	exec 5>"$device"
 	wait_port stderr
-	stderr_port=$device
+	exec 6>"$device"
 	wait_port control
-	exec 3<>"$device" 4<"$stdin_port" 5>"$stdout_port" 6>"$stderr_port"
-	kill_loop 9<"$kill_port" 3>&- 4<&- 5>&- 6>&- &
+	kill_loop 4<&- 5>&- 6>&- &
+	exec 3<>"$device" 9>&-
 	read -r session </proc/sys/kernel/random/uuid
 	printf 'hello %s\n' "$session" >&3
-	while read -r word for id marker bytes variables <&3; do
-		[ "$word $for" = "exec $session" ] && execute "$id" "$marker" "$bytes" "$variables"
+	while read -r word for id marker words variables input <&3; do
+		[ "$word $for" = "exec $session" ] || continue
+		if [ "$input" = none ]; then
+			capture "$id" "$marker" "$words" "$variables" </dev/null
+		else
+			feed "$marker" | capture "$id" "$marker" "$words" "$variables"
+		fi
 	done
 }
 
-self=$0
-case $1 in
-run)
-	group=$2
-	run "$3" "$4" "$5"
-	;;
-*)
-	serve
-	;;
-esac
+serve

@@ -124,8 +124,10 @@ func addAgent(ctx context.Context, dir string, offset int64) error {
 	commands := strings.Join([]string{
 		"cd " + scriptDir,
 		"write gild-agent.sh " + scriptName,
+		"sif " + scriptName + " mode 0100644",
 		"cd " + unitDir,
 		"write gild-agent.unit " + unitName,
+		"sif " + unitName + " mode 0100644",
 		"cd " + wantsDir,
 		"symlink " + unitName + " ../" + unitName,
 		// Read back what was written: debugfs ends with status 0 whatever happens.

@@ -19,30 +19,42 @@ var variableRE = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 // agentPrefix begins the names of the agent's own variables.
 const agentPrefix = "_gild_"
 
-// encode makes the request for a command, as agent.sh describes it.
-func encode(c step.Cmd) (request string, variables int, err error) {
+// request is a command as agent.sh takes it.
+type request struct {
+	words, variables int
+	input            string // "none" or "some"
+	text             string
+}
+
+func encode(c step.Cmd) (request, error) {
+	r := request{variables: len(c.Env), input: "some"}
+	if c.Stdin == nil {
+		r.input = "none"
+	}
 	dir := c.Dir
 	if dir == "" {
 		dir = "/"
 	}
 	if !path.IsAbs(dir) {
-		return "", 0, fmt.Errorf("folder %q isn't absolute", dir)
+		return r, fmt.Errorf("folder %q isn't absolute", dir)
 	}
 	words := []string{dir}
 	for _, name := range slices.Sorted(maps.Keys(c.Env)) {
 		if !variableRE.MatchString(name) || strings.HasPrefix(name, agentPrefix) {
-			return "", 0, fmt.Errorf("environment variable %q can't be set: only letters, digits and '_' are allowed, and not at the start %q or a digit", name, agentPrefix)
+			return r, fmt.Errorf("environment variable %q can't be set: give it a name of letters, digits and '_' that begins neither with a digit nor with %q", name, agentPrefix)
 		}
 		words = append(words, name+"="+c.Env[name])
 	}
+	words = append(words, c.Argv...)
 	var b strings.Builder
-	for _, word := range append(words, c.Argv...) {
+	for _, word := range words {
 		if strings.IndexByte(word, 0) >= 0 {
-			return "", 0, errors.New("a NUL byte can be in no argument, variable or folder")
+			return r, errors.New("a NUL byte can be in no argument, variable or folder")
 		}
 		writeWord(&b, word)
 	}
-	return b.String(), len(c.Env), nil
+	r.words, r.text = len(words), b.String()
+	return r, nil
 }
 
 // writeWord writes what the agent's printf %b turns into word again.

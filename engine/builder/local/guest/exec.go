@@ -19,7 +19,7 @@ const (
 	killGrace = 20 * time.Second
 	// inputPiece is how much input goes to the guest at once. Each piece costs the agent
 	// two processes.
-	inputPiece = 256 << 10
+	inputPiece = 1 << 20
 )
 
 var (
@@ -54,7 +54,7 @@ func (g *Guest) Exec(ctx context.Context, cmd step.Cmd) error {
 
 // run runs one command. ended is closed when the guest is gone.
 func (a *agent) run(ctx context.Context, c step.Cmd, ended <-chan struct{}) (status int, err error) {
-	request, variables, err := encode(c)
+	r, err := encode(c)
 	if err != nil {
 		return 0, err
 	}
@@ -75,8 +75,8 @@ func (a *agent) run(ctx context.Context, c step.Cmd, ended <-chan struct{}) (sta
 		failed: make(chan error, 8), outputs: make(chan struct{}), inputOver: make(chan struct{}),
 	}
 	x.start(c)
-	head := fmt.Sprintf("\nexec %s %d %s %d %d\n", a.currentSession(), x.id, x.marker, len(request), variables)
-	if err := a.send(head + request); err != nil {
+	head := fmt.Sprintf("\nexec %s %d %s %d %d %s\n", a.currentSession(), x.id, x.marker, r.words, r.variables, r.input)
+	if err := a.send(head + r.text); err != nil {
 		err = fmt.Errorf("send the command: %w", err)
 		return 0, errors.Join(err, x.abort(err))
 	}
@@ -115,21 +115,26 @@ func (x *execution) start(c step.Cmd) {
 		both.Wait()
 		close(x.outputs)
 	}()
+	if c.Stdin == nil {
+		x.inOver = true
+		close(x.inputOver)
+		return
+	}
 	go x.feed(c.Stdin)
 }
 
 // wait returns when the command has ended and all that it wrote has been passed on.
 func (x *execution) wait(ctx context.Context, ended <-chan struct{}) (status int, err error) {
 	canceled, grace := ctx.Done(), (<-chan time.Time)(nil)
-	outputs, exited, done := x.outputs, false, false
+	outputs, exited, done, killed := x.outputs, false, false, true
 	var stopped error // why the command was told to end
 	stop := func(why error) {
 		if stopped == nil {
 			_, err := fmt.Fprintf(x.agent.ports.kill, "\nkill %d\n", x.id)
-			stopped, canceled, grace = errors.Join(why, err), nil, time.After(killGrace)
+			stopped, killed, canceled, grace = errors.Join(why, err), false, nil, time.After(killGrace)
 		}
 	}
-	for outputs != nil || !done {
+	for outputs != nil || !done || !killed {
 		select {
 		case m := <-x.agent.says:
 			switch {
@@ -140,6 +145,8 @@ func (x *execution) wait(ctx context.Context, ended <-chan struct{}) (status int
 				go x.endInput()
 			case m.word == "done" && m.id == x.id:
 				done = exited
+			case m.word == "killed" && m.id == x.id:
+				killed = true
 			}
 		case <-outputs:
 			outputs = nil
@@ -176,9 +183,6 @@ func (a *agent) setDeadlines(t time.Time) error {
 // feed sends r to the command, piece by piece.
 func (x *execution) feed(r io.Reader) {
 	defer x.endInput()
-	if r == nil {
-		return
-	}
 	buf := make([]byte, inputPiece)
 	for {
 		n, err := r.Read(buf)

@@ -23,7 +23,6 @@ import (
 	"io"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"sync"
 	"time"
 
@@ -247,7 +246,7 @@ func (g *Guest) Close() error {
 
 // Tool is a program of the host that guests need.
 type Tool struct {
-	// Name is the program, or the file when it isn't one.
+	// Name is the program, or the absolute path of a file.
 	Name string
 	// Package is what it is in, in Debian's and Ubuntu's names.
 	Package string
@@ -260,6 +259,6 @@ func Tools() []Tool {
 	return []Tool{
 		{"qemu-system-x86_64", "qemu-system-x86", "boots images for their tests"},
 		{"debugfs", "e2fsprogs", "puts the test agent on the throw-away copy of a disk"},
-		{strings.Join(ovmfPlaces()[:2], " or "), "ovmf", "the UEFI firmware that images are booted with"},
+		{platforms["amd64"].firmware[0][0], "ovmf", "the UEFI firmware that images are booted with"},
 	}
 }

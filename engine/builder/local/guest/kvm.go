@@ -110,13 +110,13 @@ func probeKVM(ctx context.Context, binary string) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	return runProbe(ctx, binary, disk) == probeStatus
+	return runProbe(ctx, binary, disk, "kvm", "host") == probeStatus
 }
 
 // runProbe returns QEMU's exit status, or -1 when it was killed or didn't start.
-func runProbe(ctx context.Context, binary string, disk *os.File) int {
+func runProbe(ctx context.Context, binary string, disk *os.File, accel, cpu string) int {
 	cmd := exec.CommandContext(ctx, binary, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-		"-machine", "pc", "-accel", "kvm", "-cpu", "host", "-m", "32",
+		"-machine", "pc", "-accel", accel, "-cpu", cpu, "-m", "32",
 		"-drive", "if=ide,format=raw,file=/proc/self/fd/3", "-device", "isa-debug-exit,iobase=0x501,iosize=1")
 	cmd.Env, cmd.ExtraFiles = toolEnv(), []*os.File{disk}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
