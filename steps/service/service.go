@@ -52,8 +52,8 @@ func run(ctx context.Context, t *step.Target, c Config) (struct{}, error) {
 	if !hasSuffix(unit) {
 		unit += ".service"
 	}
-	if err := systemctl(ctx, t, "--version"); err != nil {
-		return struct{}{}, &step.Permanent{Err: fmt.Errorf("there is no systemd on the machine; add it with the step packages: %w", err)}
+	if err := needSystemd(ctx, t.Machine); err != nil {
+		return struct{}{}, err
 	}
 	if err := putUnit(ctx, t, c, unit); err != nil {
 		return struct{}{}, fmt.Errorf("write unit %s: %w", unit, err)
@@ -81,6 +81,18 @@ func run(ctx context.Context, t *step.Target, c Config) (struct{}, error) {
 		}
 	}
 	return struct{}{}, nil
+}
+
+func needSystemd(ctx context.Context, m step.MachineHandle) error {
+	err := m.Exec(ctx, step.Cmd{Argv: []string{"/bin/sh", "-c", "command -v systemctl"}})
+	var none *step.ExitError
+	if errors.As(err, &none) {
+		return &step.Permanent{Err: errors.New("there is no systemd on the machine; add it with the step packages")}
+	}
+	if err != nil {
+		return fmt.Errorf("look for systemd: %w", err)
+	}
+	return nil
 }
 
 func is(b *bool, want bool) bool { return b != nil && *b == want }

@@ -96,6 +96,7 @@ func TestErrors(t *testing.T) {
 		"first failure":  {map[string]any{"run": "false\ntouch /after"}, []string{"/bin/sh: exit status 1"}},
 		"unset variable": {map[string]any{"run": "echo $NOT_SET\ntouch /after"}, []string{"/bin/sh: exit status 2"}},
 		"status":         {map[string]any{"run": "exit 42"}, []string{"exit status 42"}},
+		"as a user":      {map[string]any{"run": "exit 42", "user": "games"}, []string{"/bin/sh: exit status 42"}},
 		"no network": {map[string]any{"run": "perl -MSocket -e 'exit 0 if gethostbyname(q(nowhere.invalid)); print STDERR q(Temporary failure in name resolution); exit 6'"},
 			[]string{"exit status 6; the step has no network, set network: true"}},
 		"no such user":        {map[string]any{"run": "true", "user": "nemo"}, []string{`user "nemo" doesn't exist on the machine`}},

@@ -7,6 +7,7 @@ package script
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -55,7 +56,13 @@ func Run(ctx context.Context, t *step.Target, s Script, cmd step.Cmd) (err error
 	}
 	cmd.Argv = s.argv(as, text, file.Path)
 	cmd.Env = as.Env(cmd.Env)
-	return t.Machine.Exec(ctx, cmd)
+	err = t.Machine.Exec(ctx, cmd)
+	var exit *step.ExitError
+	if errors.As(err, &exit) {
+		// The status is the script's; how it became the user's is not what failed.
+		return &step.ExitError{Argv: cmd.Argv[len(as.Become()):], Status: exit.Status}
+	}
+	return err
 }
 
 // undone is the error of a script that could not be removed: no longer the script's own
