@@ -96,8 +96,9 @@ func TestExamples(t *testing.T) {
 					}
 				}
 			}
-			if n == 0 {
-				t.Error("the help shows no use of the step")
+			// A pipeline file can't name the step that the engine puts in front of every disk.
+			if sealing := slices.Equal(s.Sections, []step.Section{step.Seal}); (n > 0) == sealing {
+				t.Errorf("the help shows %d uses of the step", n)
 			}
 		})
 	}

@@ -1,13 +1,9 @@
 // Package seal is the step that makes an image out of a machine: it removes what must not
 // be in every copy of it. It is always there, always last, and can't be left out.
 //
-//	seal:
-//	  - uses: seal
-//	    with:
-//	      skip:
-//	        - {item: logs, reason: "the installer's log is part of the delivery"}
-//	      allow:
-//	        - {path: /etc/ssl/test/key.pem, reason: "a published test vector"}
+// A pipeline file has no section for it: the engine puts it in front of the disk. Its
+// config knows `skip`, a list of {item, reason} to leave alone, and `allow`, a list of
+// {path, reason} that the search for secrets may find; the engine gives it neither.
 //
 // The items, by the name that `skip` knows them by:
 //
