@@ -168,11 +168,15 @@ func (f *formatter) blockScalar(n *yaml.Node, own owner) {
 		}
 	}
 	delta := own.to + indentStep - indent
-	if digit >= 0 {
+	switch {
+	case indent < 0:
+		// Nothing but blank lines.
+		indent, delta = maxFile, 0
+	case digit >= 0:
 		delta = own.to - own.from
 	}
 	for line := n.Line + 1; line <= last; line++ {
 		l := f.line(line)
-		l.kind, l.delta, l.indent = content, delta, max(indent, 0)
+		l.kind, l.delta, l.indent = content, delta, indent
 	}
 }
