@@ -54,9 +54,6 @@ func dash(s string) string {
 	return s
 }
 
-// short is enough of a key or digest to recognise it by.
-func short(digest string) string { return digest[:min(12, len(digest))] }
-
 // lines joins lines, each with its end.
 func lines(ss []string) string {
 	if len(ss) == 0 {

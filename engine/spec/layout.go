@@ -3,7 +3,7 @@ package spec
 import (
 	"strings"
 
-	"go.yaml.in/yaml/v3"
+	"gopkg.in/yaml.v3"
 )
 
 type formatter struct {

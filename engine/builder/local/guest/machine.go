@@ -30,8 +30,9 @@ type platform struct {
 
 var platforms = map[string]platform{
 	"amd64": {
-		// QEMU 7.2 emulates AVX wrongly when guest threads are preempted: under load systemd fails at
-		// random with "invalid argument". Nehalem is the newest processor without AVX.
+		// Not "max": with it, on QEMU 7.2 and a busy host, systemd in the guest failed at random
+		// with "invalid argument", and never did without AVX, which that version was the first
+		// to emulate. Nehalem is the newest processor that lacks it.
 		binary: "qemu-system-x86_64", pkg: "qemu-system-x86", kind: "pc,graphics=off", tcgCPU: "Nehalem",
 		firmwarePkg: "ovmf",
 		firmware: [][2]string{
