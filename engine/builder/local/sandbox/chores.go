@@ -127,11 +127,12 @@ func runChore(ctx context.Context, ids IDs, folders []string, c chore) error {
 
 // runChores is the process that does a chore.
 func runChores() error {
-	s, folders, err := becomeRoot()
+	s, folders, err := awaitSetup()
 	if err != nil {
 		return err
 	}
-	if err := answerSetup(nil); err != nil {
+	err = takeIDs()
+	if err := errors.Join(err, answerSetup(err)); err != nil {
 		return err
 	}
 	return serveWork(func(_ context.Context, w *wire) error {

@@ -58,9 +58,9 @@ func Init() {
 // keep a command's processes alive for a second.
 func exit(status int) { syscall.Exit(status) }
 
-// becomeRoot waits for the setup, by which time the ids are mapped, and takes them.
-// The files are the folders of the setup.
-func becomeRoot() (setup, []*os.File, error) {
+// awaitSetup waits for the setup, by which time the ids are mapped. The files are the
+// folders of the setup.
+func awaitSetup() (setup, []*os.File, error) {
 	var s setup
 	if _, err := readPacket(controlFD, &s); err != nil {
 		return setup{}, nil, err
@@ -72,9 +72,6 @@ func becomeRoot() (setup, []*os.File, error) {
 			return setup{}, nil, err
 		}
 		folders = append(folders, files...)
-	}
-	if err := takeIDs(); err != nil {
-		return setup{}, nil, err
 	}
 	return s, folders, nil
 }

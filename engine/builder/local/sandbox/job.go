@@ -148,11 +148,14 @@ func (c *child) work(ctx context.Context, spec any, out io.Reader) ([]byte, erro
 
 // runJob is the process of a job.
 func runJob() error {
-	s, folders, err := becomeRoot()
+	s, folders, err := awaitSetup()
 	if err != nil {
 		return err
 	}
-	root, err := makeJobFiles(s, folders)
+	root := ""
+	if err = takeIDs(); err == nil {
+		root, err = makeJobFiles(s, folders)
+	}
 	closeAll(folders)
 	if err := errors.Join(err, answerSetup(err)); err != nil {
 		return err

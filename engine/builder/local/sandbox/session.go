@@ -14,11 +14,14 @@ import (
 // answers calls until the caller is gone.
 func runSession() error {
 	unix.Umask(0)
-	s, folders, err := becomeRoot()
+	s, folders, err := awaitSetup()
 	if err != nil {
 		return err
 	}
-	err = makeMachine(s, folders)
+	self, err := findProgram(takeIDs)
+	if err == nil {
+		err = makeMachine(s, folders)
+	}
 	closeAll(folders)
 	if err := errors.Join(err, answerSetup(err)); err != nil {
 		return err
@@ -29,7 +32,7 @@ func runSession() error {
 		if err != nil {
 			return err
 		}
-		go serve(req, files)
+		go serve(self, req, files)
 	}
 }
 
@@ -70,14 +73,14 @@ func forbidUserNamespaces() error {
 }
 
 // serve answers one call. files are the call's socket, then its streams.
-func serve(req request, files []*os.File) {
+func serve(self program, req request, files []*os.File) {
 	defer closeAll(files)
 	if len(files) == 0 {
 		return
 	}
 	socket, streams := files[0], files[1:]
 	if req.Op == opExec {
-		serveExec(req, socket, streams)
+		serveExec(self, req, socket, streams)
 		return
 	}
 	w := newWire(socket)
@@ -103,13 +106,13 @@ func serve(req request, files []*os.File) {
 // serveExec starts an exec's init and waits for it. The init reports to the caller
 // itself; the call ends when its socket has been closed by both, at which time every
 // process of the exec is gone.
-func serveExec(req request, socket *os.File, streams []*os.File) {
-	if err := superviseExec(req, socket, streams); err != nil {
+func serveExec(self program, req request, socket *os.File, streams []*os.File) {
+	if err := superviseExec(self, req, socket, streams); err != nil {
 		_ = newWire(socket).send(failed(err))
 	}
 }
 
-func superviseExec(req request, socket *os.File, streams []*os.File) error {
+func superviseExec(self program, req request, socket *os.File, streams []*os.File) error {
 	if req.Resolver {
 		remove, err := placeResolver()
 		if err != nil {
@@ -132,7 +135,7 @@ func superviseExec(req request, socket *os.File, streams []*os.File) error {
 	if !req.Network {
 		flags |= unix.CLONE_NEWNET
 	}
-	pid, err := syscall.ForkExec("/proc/self/exe", []string{childName, roleExec}, &syscall.ProcAttr{
+	pid, err := syscall.ForkExec(self.path, []string{childName, roleExec}, &syscall.ProcAttr{
 		Dir:   "/",
 		Files: []uintptr{stream(req.Stdin), stream(req.Stdout), stream(req.Stderr), socket.Fd()},
 		Sys:   &syscall.SysProcAttr{Cloneflags: flags, Setsid: true},

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -42,8 +43,10 @@ func TestAsUser(t *testing.T) {
 		probeEnv + "=" + filepath.Join(dir, "probe"), debianTar + "=" + filepath.Join(tests.Dir, "debian.tar"),
 	}
 	tests.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
-	if out, err := tests.CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
+	out, err := tests.CombinedOutput()
+	t.Logf("%s", out)
+	if err != nil {
+		t.Error(err)
 	}
 }
 
@@ -59,7 +62,7 @@ func userArgs() []string {
 }
 
 // userFolder makes a folder with the programs the tests need and a home of mode 0700
-// that holds the Debian tree.
+// that holds the Debian tree. Only the user may run the tests.
 func userFolder(t *testing.T, uid, gid int) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "gild-sandbox-user-")
@@ -82,13 +85,11 @@ func userFolder(t *testing.T, uid, gid int) string {
 		t.Fatal(err)
 	}
 	saveDebian(t, filepath.Join(home, "debian.tar"))
-	for path, mode := range map[string]os.FileMode{dir: 0o755, home: 0o700, home + "/debian.tar": 0o600} {
-		if err := os.Chmod(path, mode); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
 	}
-	for _, path := range []string{home, home + "/debian.tar"} {
-		if err := os.Chown(path, uid, gid); err != nil {
+	for path, mode := range map[string]os.FileMode{home: 0o700, home + "/debian.tar": 0o600, dir + "/tests": 0o700} {
+		if err := errors.Join(os.Chmod(path, mode), os.Chown(path, uid, gid)); err != nil {
 			t.Fatal(err)
 		}
 	}
