@@ -1,10 +1,12 @@
 package http
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"crypto/tls"
 	_ "embed"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -67,20 +69,18 @@ const (
 func run(ctx context.Context, t *step.Target, c Config) (struct{}, error) {
 	guest, ok := t.Machine.(step.Guest)
 	if !ok {
-		return struct{}{}, &step.Permanent{Err: fmt.Errorf("the machine is no guest booted from the image")}
+		return struct{}{}, &step.Permanent{Err: errors.New("the machine is no guest booted from the image")}
 	}
 	address, err := c.url()
 	if err != nil {
 		return struct{}{}, &step.Permanent{Err: err}
 	}
-	client := newClient(guest, c.port(), address.Hostname())
+	a := asker{guest: guest, address: address, config: c}
 	within := defaultWithin
 	if c.Within != nil {
 		within = c.Within.Duration
 	}
-	failed, err := poll.Until(ctx, time.Now().Add(within), func(ctx context.Context) ([]string, error) {
-		return ask(ctx, client, address, c)
-	})
+	failed, err := poll.Until(ctx, time.Now().Add(within), a.ask)
 	if err != nil {
 		return struct{}{}, err
 	}
@@ -112,55 +112,86 @@ func (c Config) url() (*url.URL, error) {
 	return url.Parse(scheme + "://" + host + path)
 }
 
-// newClient returns a client whose every connection goes to a port of the guest.
-func newClient(guest step.Guest, port int, host string) *http.Client {
-	return &http.Client{
-		Timeout:       requestTimeout,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport: &http.Transport{
-			DisableKeepAlives: true,
-			// Nobody can have issued a certificate that verifies for a guest.
-			TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: host},
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return guest.Dial(ctx, port)
-			},
-		},
-	}
+// asker asks a guest for the same page again and again.
+type asker struct {
+	guest   step.Guest
+	address *url.URL
+	config  Config
 }
 
 // ask makes one request and returns what of the answer isn't as asked. No answer at all is
 // a failed check too: the image is at fault.
-func ask(ctx context.Context, client *http.Client, address *url.URL, c Config) ([]string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), nil)
-	if err != nil {
-		return nil, &step.Permanent{Err: err}
+func (a asker) ask(ctx context.Context) ([]string, error) {
+	bounded, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	resp, body, err := a.request(bounded)
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case bounded.Err() != nil:
+		return []string{fmt.Sprintf("GET %s: no answer in %s", a.address, requestTimeout)}, nil
+	case err != nil:
+		return []string{fmt.Sprintf("GET %s: %v", a.address, err)}, nil
 	}
-	req.Header.Set("User-Agent", "gild")
-	for name, value := range c.RequestHeaders {
-		req.Header.Set(name, value)
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return unanswered(ctx, address, err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
-	if err != nil {
-		return unanswered(ctx, address, err)
-	}
-	return compare("GET "+address.String(), c, resp, string(body)), nil
+	return compare("GET "+a.address.String(), a.config, resp, string(body)), nil
 }
 
-// unanswered tells a guest that doesn't answer from a step that was cancelled.
-func unanswered(ctx context.Context, address *url.URL, err error) ([]string, error) {
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+// request makes one request on a connection of its own. It does without http.Client, which
+// keeps a reader on each connection that prints to the process's standard error when a
+// server speaks first, and would follow what the environment says of proxies.
+func (a asker) request(ctx context.Context) (*http.Response, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.address.String(), nil)
+	if err != nil {
+		return nil, nil, err
 	}
-	// The client's own error repeats the method and address.
-	if wrapped, ok := err.(*url.Error); ok {
-		err = wrapped.Err
+	req.Close = true
+	req.Header.Set("User-Agent", "gild")
+	for name, value := range a.config.RequestHeaders {
+		req.Header.Set(name, value)
 	}
-	return []string{fmt.Sprintf("GET %s: %v", address, err)}, nil
+	conn, err := a.dial(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	if err := req.Write(conn); err != nil {
+		return nil, nil, fmt.Errorf("send the request: %w", err)
+	}
+	return readAnswer(bufio.NewReader(conn), req)
+}
+
+// dial connects to the guest, with TLS when the scheme asks for it.
+func (a asker) dial(ctx context.Context) (net.Conn, error) {
+	conn, err := a.guest.Dial(ctx, a.config.port())
+	if err != nil || a.address.Scheme != "https" {
+		return conn, err
+	}
+	// Nobody can have issued a certificate that verifies for a guest.
+	secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, ServerName: a.address.Hostname()})
+	if err := secure.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("agree on TLS: %w", err), conn.Close())
+	}
+	return secure, nil
+}
+
+// readAnswer reads the answer and the part of its body that counts, past those that only
+// say that an answer is on its way.
+func readAnswer(r *bufio.Reader, req *http.Request) (*http.Response, []byte, error) {
+	for {
+		resp, err := http.ReadResponse(r, req)
+		if err != nil {
+			return nil, nil, fmt.Errorf("read the answer: %w", err)
+		}
+		if resp.StatusCode < 200 && resp.StatusCode != http.StatusSwitchingProtocols {
+			continue
+		}
+		body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
+		if err != nil {
+			return nil, nil, errors.Join(fmt.Errorf("read the body: %w", err), resp.Body.Close())
+		}
+		return resp, body, nil
+	}
 }
 
 func compare(name string, c Config, resp *http.Response, body string) []string {

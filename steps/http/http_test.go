@@ -25,6 +25,10 @@ func site(t *testing.T) http.Handler {
 	mux.HandleFunc("GET /moved", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/", http.StatusFound)
 	})
+	mux.HandleFunc("GET /hints", func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusEarlyHints)
+		w.WriteHeader(http.StatusTeapot)
+	})
 	slow := time.Now().Add(700 * time.Millisecond)
 	mux.HandleFunc("GET /later", func(w http.ResponseWriter, _ *http.Request) {
 		if time.Now().Before(slow) {
@@ -81,6 +85,7 @@ func TestPasses(t *testing.T) {
 		"sends headers": `{"request-headers": {"X-Who": "me"}, "contains": "nginx, me"}`,
 		"redirect":      `{"path": "/moved", "status": 302, "headers": {"Location": "/"}}`,
 		"absent":        `{"path": "/none", "status": 404}`,
+		"early hints":   `{"path": "/hints", "status": 418}`,
 		"later":         `{"path": "/later", "within": "10s"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
