@@ -178,6 +178,11 @@ func (b *prepared) ResolveImage(ctx context.Context, p *spec.Pipeline) (builder.
 	return base, nil
 }
 
+// ImageVersion asks the builder what it writes disks with.
+func (b *prepared) ImageVersion(p *spec.Pipeline) (string, error) {
+	return b.builderOf(p).ImageVersion(p.Arch, p.Local.Firmware)
+}
+
 // Stored reports whether a node's result is there.
 func (b *prepared) Stored(ctx context.Context, n *plan.Node) (bool, error) {
 	_, ok, err := b.find(ctx, n)

@@ -129,6 +129,8 @@ func (b *fakeBuilder) Cleanup(_ context.Context, r builder.Resource) error {
 	return err
 }
 
+func (b *fakeBuilder) ImageVersion(string, []string) (string, error) { return "1", nil }
+
 func (b *fakeBuilder) Sweep(context.Context, bool) ([]builder.Resource, error) { return nil, nil }
 
 func (b *fakeBuilder) path(kind, name string) string { return filepath.Join(b.dir, kind, name) }

@@ -133,6 +133,9 @@ type Builder interface {
 
 	// FindImage returns the stored image of key with the files it has; ok is false when there is none.
 	FindImage(key string) (info step.ImageInfo, ok bool, err error)
+	// ImageVersion identifies what, besides layers and layout, decides over the bytes of an
+	// image made here: the builder's own version and the host's boot loader. Part of the key.
+	ImageVersion(arch string, firmware []string) (string, error)
 	// ImageBase returns a stored image as a base for another; ok is false when the image,
 	// or a state it was made from, isn't stored any more.
 	ImageBase(key string) (base Base, ok bool, err error)

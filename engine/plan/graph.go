@@ -106,6 +106,9 @@ func (b *build) image(p *spec.Pipeline) error {
 	g.base()
 	last := g.machineSteps()
 	g.seal(last)
+	if err := g.writeDisk(); err != nil {
+		return err
+	}
 	g.finish()
 	return nil
 }
@@ -334,7 +337,7 @@ func (g *imageGraph) inputs(parts map[string]string, def step.Step, s *spec.Step
 	return found
 }
 
-// seal adds the seal node and the disk on top of everything.
+// seal adds the seal node on top of everything.
 func (g *imageGraph) seal(last []string) {
 	s := &spec.Step{ID: "seal", Section: step.Seal, Uses: "seal", With: spec.NewValue(map[string]any{}), Pos: g.img.Pipeline.Base.Pos}
 	n := g.step(s, KindSeal, last)
@@ -342,18 +345,27 @@ func (g *imageGraph) seal(last []string) {
 	n.Layers = g.merge(last)
 	g.img.Stack = append(slices.Clone(n.Layers), n.Key)
 	g.layers[n.ID] = g.img.Stack
+}
 
+// writeDisk adds the disk of the sealed machine.
+func (g *imageGraph) writeDisk() error {
+	seal, local := g.id("seal"), g.img.Pipeline.Local
+	writer, err := g.env.ImageVersion(g.img.Pipeline)
+	if err != nil {
+		return fmt.Errorf("plan the disk of %s: %w", g.img.Name, err)
+	}
 	parts := g.common(KindDisk)
-	g.upstream(parts, []string{n.ID})
-	local := g.img.Pipeline.Local
+	g.upstream(parts, []string{seal})
+	parts["disk writer"] = writer
 	parts["disk.size"] = fmt.Sprint(local.DiskSize)
 	parts["firmware"] = strings.Join(slices.Sorted(slices.Values(local.Firmware)), ",")
 	parts["image"] = g.img.Name
 	g.disk = g.add(&Node{
-		ID: g.id("disk"), Kind: KindDisk, Title: "write the disk", Needs: []string{n.ID},
+		ID: g.id("disk"), Kind: KindDisk, Title: "write the disk", Needs: []string{seal},
 		Parts: parts, Layers: g.img.Stack, Pos: local.Pos, Image: g.img,
 	})
 	g.img.DiskKey = g.disk.Key
+	return nil
 }
 
 // finish adds the files, tests, publish, copies and retain.

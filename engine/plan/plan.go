@@ -107,6 +107,8 @@ type Env interface {
 	ResolveBase(ctx context.Context, p *spec.Pipeline) (builder.Base, error)
 	// ResolveImage resolves a base that is an image of the catalog.
 	ResolveImage(ctx context.Context, p *spec.Pipeline) (builder.Base, error)
+	// ImageVersion identifies what makes the image's disk, beside its layers and layout.
+	ImageVersion(p *spec.Pipeline) (string, error)
 	// Stored reports whether the node's result is stored.
 	Stored(ctx context.Context, n *Node) (bool, error)
 	// Previous returns the key and parts the node had the last time it was planned for a build.

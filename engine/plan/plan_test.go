@@ -35,6 +35,8 @@ func (w *world) ResolveImage(context.Context, *spec.Pipeline) (builder.Base, err
 	return builder.Base{ID: "image:other", Clock: time.Unix(1000, 0), Layers: []string{"other"}}, nil
 }
 
+func (w *world) ImageVersion(*spec.Pipeline) (string, error) { return "1", nil }
+
 func (w *world) Stored(_ context.Context, n *plan.Node) (bool, error) { return w.stored[n.ID], nil }
 
 func (w *world) Previous(_ context.Context, n *plan.Node) (string, map[string]string, bool, error) {

@@ -113,6 +113,11 @@ func init() {
 	})
 }
 
+// ImageVersion identifies the disk writer and the host's GRUB.
+func (b *Builder) ImageVersion(arch string, firmware []string) (string, error) {
+	return disk.Fingerprint(disk.Layout{Arch: arch, Firmware: firmware})
+}
+
 // MakeImage writes the raw disk of a stack of layers.
 func (b *Builder) MakeImage(ctx context.Context, l builder.Ledger, req builder.ImageRequest) (step.ImageInfo, error) {
 	ids, err := b.findIDs()

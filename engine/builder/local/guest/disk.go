@@ -39,7 +39,8 @@ func makeDisk(ctx context.Context, c Config) error {
 }
 
 // copyDisk copies the data of src to the new file dst and leaves its holes out. When
-// *offset is 0 it is set to where the root file system starts.
+// *offset is 0 it is set to where the root file system starts. Nothing is synced: the
+// copy isn't meant to outlive the guest.
 func copyDisk(ctx context.Context, dst, src string, offset *int64, arch string) (err error) {
 	in, err := os.Open(src)
 	if err != nil {
@@ -124,10 +125,10 @@ func addAgent(ctx context.Context, dir string, offset int64) error {
 	commands := strings.Join([]string{
 		"cd " + scriptDir,
 		"write gild-agent.sh " + scriptName,
-		"sif " + scriptName + " mode 0100644",
+		"sif " + scriptName + " mode 0100644", "sif " + scriptName + " uid 0", "sif " + scriptName + " gid 0",
 		"cd " + unitDir,
 		"write gild-agent.unit " + unitName,
-		"sif " + unitName + " mode 0100644",
+		"sif " + unitName + " mode 0100644", "sif " + unitName + " uid 0", "sif " + unitName + " gid 0",
 		"cd " + wantsDir,
 		"symlink " + unitName + " ../" + unitName,
 		// Read back what was written: debugfs ends with status 0 whatever happens.

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -110,12 +111,21 @@ func (c *child) end() error {
 	return err
 }
 
-// explain adds what the child said before it ended to an error of talking to it.
+// explain turns an error of talking to the child into what has become of it.
 func (c *child) explain(err error) error {
-	if said := c.said.String(); said != "" {
-		return fmt.Errorf("the sandbox's first process ended: %w: %s", err, said)
+	if errors.Is(err, net.ErrClosed) {
+		return errors.New("the sandbox is closed")
 	}
-	return fmt.Errorf("the sandbox's first process ended: %w", err)
+	if !isEnd(err) && !errors.Is(err, syscall.EPIPE) {
+		return err
+	}
+	// Only after it has been waited for is all there that it had to say. Whoever started
+	// it stops it once more and gets the error of that.
+	_ = c.stop()
+	if said := c.said.gist(); said != "" {
+		return fmt.Errorf("the sandbox's first process ended: %s", said)
+	}
+	return fmt.Errorf("the sandbox's first process ended: %v", c.cmd.ProcessState)
 }
 
 // setUp hands the child its folders and waits until its file system is made.
@@ -129,14 +139,19 @@ func (c *child) setUp(ctx context.Context, s setup, tree treeFolders, writable [
 	}
 	s.Lower, s.Upper, s.Work = len(tree.lower), tree.upper != "", tree.work != ""
 	s.Writable, s.Files = writable, len(files)
-	if err := c.handOver(s, files); err != nil {
-		return errors.Join(context.Cause(ctx), c.explain(err))
-	}
 	var r reply
-	if err := c.receive(&r); err != nil {
-		return errors.Join(context.Cause(ctx), c.explain(err))
+	err = c.handOver(s, files)
+	if err == nil {
+		err = c.receive(&r)
 	}
-	return explainSetup(r.err())
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		return c.explain(err)
+	default:
+		return explainSetup(r.err())
+	}
 }
 
 func (c *child) handOver(s setup, files []*os.File) error {
@@ -160,7 +175,7 @@ func (c *child) receive(r *reply) error {
 	if n == 0 {
 		return io.EOF
 	}
-	return unmarshal(data[:n], r)
+	return json.Unmarshal(data[:n], r)
 }
 
 // openFolders opens folders in the child's mount namespace with the caller's rights.

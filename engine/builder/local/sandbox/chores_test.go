@@ -129,8 +129,11 @@ func TestRunJobErrors(t *testing.T) {
 	}
 	var log strings.Builder
 	_, err := RunJob(t.Context(), c, "test-panic", "", &log)
-	if err == nil || !strings.Contains(err.Error(), "at the disco") || !strings.Contains(log.String(), "at the disco") {
-		t.Errorf("a panic gives %v and logs %s", err, log.String())
+	if want := "test-panic: the sandbox's first process ended: panic: at the disco"; fmt.Sprint(err) != want {
+		t.Errorf("a panic gives %v", err)
+	}
+	if !strings.Contains(log.String(), "chores_test.go") {
+		t.Errorf("a panic logs no stack: %s", log.String())
 	}
 }
 

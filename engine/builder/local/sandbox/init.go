@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -96,7 +97,7 @@ func takeIDs() error {
 
 // answerSetup tells the parent how the setup went.
 func answerSetup(setupErr error) error {
-	data, err := marshal(failed(setupErr))
+	data, err := json.Marshal(failed(setupErr))
 	if err != nil {
 		return err
 	}

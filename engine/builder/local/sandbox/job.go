@@ -128,7 +128,7 @@ func (c *child) work(ctx context.Context, spec any, out io.Reader) ([]byte, erro
 	stop := context.AfterFunc(ctx, func() { _ = c.cmd.Process.Kill() })
 	defer stop()
 	if err := call.wire.send(spec); err != nil {
-		return nil, errors.Join(context.Cause(ctx), c.explain(err))
+		return nil, c.explain(err)
 	}
 	var result bytes.Buffer
 	if out != nil {

@@ -117,8 +117,8 @@ func TestReopen(t *testing.T) {
 	}
 	s.Close()
 	err = s.Exec(t.Context(), step.Cmd{Argv: []string{"true"}})
-	if err == nil {
-		t.Error("a closed machine ran a command")
+	if want := "run true: the sandbox is closed"; fmt.Sprint(err) != want {
+		t.Errorf("a closed machine: %v", err)
 	}
 }
 

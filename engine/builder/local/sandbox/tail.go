@@ -1,14 +1,13 @@
 package sandbox
 
 import (
-	"encoding/json"
 	"io"
 	"strings"
 	"sync"
 )
 
 // tailSize is how much of what a child printed is kept, in bytes.
-const tailSize = 4096
+const tailSize = 16 << 10
 
 // tail keeps the end of what is written to it and passes everything on to next.
 type tail struct {
@@ -31,11 +30,19 @@ func (t *tail) Write(p []byte) (int, error) {
 	return t.next.Write(p)
 }
 
-func (t *tail) String() string {
+// gist is the one line that says most: why the program panicked, or the last.
+func (t *tail) gist() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return strings.TrimSpace(string(t.kept))
+	last := ""
+	for line := range strings.Lines(string(t.kept)) {
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
+			return line
+		}
+		last = line
+	}
+	return last
 }
-
-func marshal(v any) ([]byte, error)      { return json.Marshal(v) }
-func unmarshal(data []byte, v any) error { return json.Unmarshal(data, v) }
