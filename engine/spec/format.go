@@ -198,7 +198,7 @@ func (f *formatter) commentColumn(i int) int {
 		}
 	}
 	for n := i - 1; n >= 0 && column > 0; n-- {
-		if l := &f.lines[n]; l.kind == anchored && l.first() == column {
+		if l := &f.lines[n]; l.kind == anchored && l.first() == column && l.column > 0 {
 			return l.column
 		}
 	}
