@@ -3,11 +3,15 @@ package sandbox
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/gildhq/gild/engine/step"
 )
@@ -43,10 +47,11 @@ func makeDebian() (string, error) {
 // units, and start daemons.
 func TestPackages(t *testing.T) {
 	t.Parallel()
-	m := openOn(t, configOn(t, shared.debian))
+	c := configOn(t, shared.debian)
+	m := openOn(t, c)
 	var out bytes.Buffer
 	err := m.Exec(t.Context(), step.Cmd{
-		Argv:    []string{"apt-get", "install", "-y", "--no-install-recommends", "systemd-sysv", "openssh-server", "chrony"},
+		Argv:    []string{"apt-get", "install", "-y", "--no-install-recommends", "systemd-sysv", "openssh-server", "chrony", "iputils-ping"},
 		Stdout:  &out,
 		Stderr:  &out,
 		Network: true,
@@ -76,4 +81,30 @@ func TestPackages(t *testing.T) {
 			t.Errorf("the layer holds %v in /%s", entries, clean)
 		}
 	}
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// A capability must look as on a real system to what writes the disk: version 2, not
+	// bound to a user namespace.
+	view := JobConfig{Lower: append(c.Lower, c.Upper), IDs: c.IDs}
+	got, err := RunJob(t.Context(), view, "test-capability", "usr/bin/ping", os.Stderr)
+	if err != nil || !bytes.HasPrefix(got, []byte{1, 0, 0, 2}) || len(got) != 20 {
+		t.Errorf("the capability of ping is %x, %v", got, err)
+	}
+}
+
+func init() {
+	Register("test-capability", func(_ context.Context, root string, raw json.RawMessage, out io.Writer) error {
+		var name string
+		if err := json.Unmarshal(raw, &name); err != nil {
+			return err
+		}
+		value := make([]byte, 64)
+		n, err := unix.Lgetxattr(filepath.Join(root, name), "security.capability", value)
+		if err != nil {
+			return err
+		}
+		_, err = out.Write(value[:n])
+		return err
+	})
 }

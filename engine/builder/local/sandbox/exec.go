@@ -52,15 +52,15 @@ func (s *Session) exec(ctx context.Context, cmd step.Cmd) (int, error) {
 		}
 		spec.Resolver = resolver
 	}
-	io, err := openStreams(cmd)
+	streams, err := openStreams(cmd)
 	if err != nil {
 		return 0, err
 	}
 	req := request{Op: opExec, Network: cmd.Network, Resolver: spec.Resolver != nil}
-	req.Stdin, req.Stdout, req.Stderr = io.stdin, io.stdout, io.stderr
-	call, err := s.child.start(req, io.theirs...)
+	req.Stdin, req.Stdout, req.Stderr = streams.stdin, streams.stdout, streams.stderr
+	call, err := s.child.start(req, streams.theirs...)
 	if err != nil {
-		io.close()
+		streams.close()
 		return 0, err
 	}
 	defer call.conn.Close()
@@ -68,9 +68,9 @@ func (s *Session) exec(ctx context.Context, cmd step.Cmd) (int, error) {
 	cancel := func() { _ = call.conn.CloseWrite() }
 	stop := context.AfterFunc(ctx, cancel)
 	defer stop()
-	io.copy(cancel)
+	streams.copy(cancel)
 	status, err := s.await(call, spec)
-	copyErr := io.wait()
+	copyErr := streams.wait()
 	switch {
 	case ctx.Err() != nil && err != nil:
 		return 0, context.Cause(ctx)
@@ -207,9 +207,8 @@ func (s *streams) close() {
 func (s *streams) copy(cancel func()) {
 	if s.in != nil {
 		go func() {
-			// A command that doesn't read its input to the end is none of our business.
-			_, err := io.Copy(s.in, s.cmd.Stdin)
-			_ = err
+			// A command that doesn't read its input to the end is no failure.
+			_, _ = io.Copy(s.in, s.cmd.Stdin)
 			s.in.Close()
 		}()
 	}

@@ -212,29 +212,30 @@ func lookUpID(file, name string) (int, error) {
 	if name == "" {
 		return 0, nil
 	}
-	if id, err := strconv.ParseUint(name, 10, 31); err == nil {
-		return int(id), nil
+	if id, err := parseID(name); err == nil {
+		return id, nil
 	}
-	fd, err := inTree(file, unix.O_RDONLY|unix.O_NONBLOCK)
+	f, err := openRegular(file)
 	if err != nil {
 		return 0, err
 	}
-	f := os.NewFile(uintptr(fd), file)
 	defer f.Close()
-	if err := refuseProc(fd); err != nil {
-		return 0, err
-	}
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		fields := strings.Split(lines.Text(), ":")
 		if len(fields) >= 3 && fields[0] == name {
-			return strconv.Atoi(fields[2])
+			return parseID(fields[2])
 		}
 	}
 	if err := lines.Err(); err != nil {
 		return 0, err
 	}
 	return 0, fmt.Errorf("not in the machine's %s", file)
+}
+
+func parseID(text string) (int, error) {
+	id, err := strconv.ParseUint(text, 10, 31)
+	return int(id), err
 }
 
 func serveGet(w *wire, streams []*os.File) (reply, error) {
