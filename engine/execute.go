@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gildhq/gild/engine/builder"
@@ -32,11 +33,17 @@ type execution struct {
 	mask   *run.Mask
 	guests *guests
 	logs   string
+
+	failedMu sync.Mutex
+	failed   map[string]bool // keys of steps that failed and may
+
+	retiredMu sync.Mutex
+	retired   []step.Retired
 }
 
 // execute runs the plan and reports.
 func (b *prepared) execute(ctx context.Context, adopt bool) (*Report, error) {
-	x := &execution{prepared: b, mask: run.NewMask(b.secrets.all()...), logs: filepath.Join(b.Engine.runs(), b.run)}
+	x := &execution{prepared: b, mask: run.NewMask(b.secrets.all()...), logs: filepath.Join(b.Engine.runs(), b.run), failed: map[string]bool{}}
 	x.guests = &guests{x: x, open: map[string]*sharedGuest{}}
 	if err := os.MkdirAll(x.logs, 0o755); err != nil {
 		return nil, fmt.Errorf("make the log folder: %w", err)
@@ -130,7 +137,7 @@ func (x *execution) task(n *plan.Node) run.Task {
 	}
 	if !n.Forced {
 		t.Cached = func(ctx context.Context) (step.Outputs, bool, error) {
-			out, ok, err := x.find(ctx, n)
+			out, ok, err := x.find(ctx, x.effective(n))
 			if ok && err == nil {
 				err = x.remember(n)
 			}
@@ -148,15 +155,22 @@ func (x *execution) task(n *plan.Node) run.Task {
 	case plan.KindPublish, plan.KindRetain:
 		t.Exclusive = "catalog " + n.Image.Name
 	}
-	do := x.work(n)
 	t.Do = func(ctx context.Context, a *run.Attempt) (step.Outputs, error) {
-		out, err := do(ctx, a)
+		out, err := x.work(ctx, a, x.effective(n))
+		if t.ContinueOnError && n.Kind == plan.KindStep {
+			x.setFailed(n, err != nil && !isSkipped(err))
+		}
 		if err != nil {
 			return out, err
 		}
 		return out, x.remember(n)
 	}
 	return t
+}
+
+func isSkipped(err error) bool {
+	var s *step.Skipped
+	return errors.As(err, &s)
 }
 
 func place(n *plan.Node) string {
@@ -171,37 +185,53 @@ func (x *execution) remember(n *plan.Node) error {
 	return x.journal.SaveKeyParts(x.abs[n.Image.Pipeline.File], n.ID, n.Key, n.Parts)
 }
 
-type doFunc func(ctx context.Context, a *run.Attempt) (step.Outputs, error)
-
-// work returns what a node does.
-func (x *execution) work(n *plan.Node) doFunc {
+// work does what a node is for.
+func (x *execution) work(ctx context.Context, a *run.Attempt, n *plan.Node) (step.Outputs, error) {
 	maker := x.builderOf(n.Image.Pipeline)
 	p := n.Image.Pipeline
 	switch n.Kind {
 	case plan.KindBase:
-		return func(ctx context.Context, a *run.Attempt) (step.Outputs, error) {
-			return nil, maker.MakeBase(ctx, a, *p.Base.Distro, p.Arch, n.Image.Base, n.Key, a.Log)
-		}
+		return nil, maker.MakeBase(ctx, a, *p.Base.Distro, p.Arch, n.Image.Base, n.Key, a.Log)
 	case plan.KindStep, plan.KindSeal:
-		return func(ctx context.Context, a *run.Attempt) (step.Outputs, error) {
-			return x.machineStep(ctx, a, maker, n)
-		}
+		return x.machineStep(ctx, a, maker, n)
 	case plan.KindDisk:
-		return func(ctx context.Context, a *run.Attempt) (step.Outputs, error) {
-			_, err := maker.MakeImage(ctx, a, builder.ImageRequest{
-				Layers: n.Layers, Key: n.Key, Name: n.Image.Name, Arch: p.Arch, Clock: n.Image.Clock,
-				Size: p.Local.DiskSize, Firmware: p.Local.Firmware, Log: a.Log,
-			})
-			return nil, err
-		}
+		_, err := maker.MakeImage(ctx, a, builder.ImageRequest{
+			Layers: n.Layers, Key: n.Key, Name: n.Image.Name, Arch: p.Arch, Clock: n.Image.Clock,
+			Size: p.Local.DiskSize, Firmware: p.Local.Firmware, Log: a.Log,
+		})
+		return nil, err
 	case plan.KindFiles:
-		return func(ctx context.Context, a *run.Attempt) (step.Outputs, error) {
-			_, err := maker.Finish(ctx, a, n.Image.DiskKey, p.Local.Formats, func(done, total int64) { a.Progress(done, total, "bytes") })
-			return nil, err
-		}
+		_, err := maker.Finish(ctx, a, n.Image.DiskKey, p.Local.Formats, func(done, total int64) { a.Progress(done, total, "bytes") })
+		return nil, err
 	default:
-		return func(ctx context.Context, a *run.Attempt) (step.Outputs, error) { return x.imageStep(ctx, a, n) }
+		return x.imageStep(ctx, a, n)
 	}
+}
+
+// runStep runs a step. Its outputs are kept and shown, so no secret may stay in them.
+func (x *execution) runStep(ctx context.Context, n *plan.Node, t *step.Target, config json.RawMessage) (step.Outputs, error) {
+	out, err := x.steps[n.Step.Uses].Run(ctx, t, config)
+	for name, v := range out {
+		out[name] = x.masked(v)
+	}
+	return out, err
+}
+
+// masked hides secrets in the strings of a JSON value.
+func (x *execution) masked(v any) any {
+	switch v := v.(type) {
+	case string:
+		return x.mask.String(v)
+	case []any:
+		for i := range v {
+			v[i] = x.masked(v[i])
+		}
+	case map[string]any:
+		for name := range v {
+			v[name] = x.masked(v[name])
+		}
+	}
+	return v
 }
 
 // machineStep runs a step on a machine and stores the machine's state.
@@ -224,7 +254,7 @@ func (x *execution) machineStep(ctx context.Context, a *run.Attempt, maker build
 			return nil, err
 		}
 		t.Machine = m
-		if out, err = x.steps[n.Step.Uses].Run(ctx, t, config); err != nil && !errors.As(err, &skipped) {
+		if out, err = x.runStep(ctx, n, t, config); err != nil && !errors.As(err, &skipped) {
 			return nil, err
 		}
 	} else {
@@ -273,7 +303,7 @@ func (x *execution) imageStep(ctx context.Context, a *run.Attempt, n *plan.Node)
 	} else {
 		t.Registry = &registry{execution: x, attempt: a, image: n.Image, info: info}
 	}
-	out, err := x.steps[n.Step.Uses].Run(ctx, t, config)
+	out, err := x.runStep(ctx, n, t, config)
 	if err != nil {
 		return out, err
 	}

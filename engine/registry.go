@@ -111,6 +111,9 @@ func (r *registry) Retain(ctx context.Context, rule step.RetainRule) ([]step.Ret
 		}
 		out = append(out, step.Retired{ID: d.Image.ID, Name: d.Image.Name, Build: d.Image.Build, Reason: d.Reason})
 	}
+	r.retiredMu.Lock()
+	defer r.retiredMu.Unlock()
+	r.retired = append(r.retired, out...)
 	return out, nil
 }
 

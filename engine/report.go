@@ -63,16 +63,15 @@ func (r *Report) Ran() int {
 func (x *execution) report(ctx context.Context, result run.Result, locks []string, elapsed time.Duration) (*Report, error) {
 	r := &Report{
 		Run: x.run, State: result.State, ExitCode: result.ExitCode, Elapsed: elapsed,
-		First: result.First, Leftovers: result.Leftovers, Locks: locks,
+		First: result.First, Leftovers: result.Leftovers, Locks: locks, Retired: x.retired,
 	}
 	for _, n := range x.plan.Nodes {
 		task := result.Tasks[n.ID]
 		r.Nodes = append(r.Nodes, NodeReport{ID: n.ID, Title: n.Title, Place: place(n), TaskResult: task})
-		if n.Kind == plan.KindRetain && task.State == event.Done {
-			r.Retired = append(r.Retired, retiredOf(task.Outputs)...)
-		}
 	}
 	for _, img := range x.plan.Images {
+		// An image that was built without a failed step has keys of its own.
+		img = x.effective(&plan.Node{Image: img}).Image
 		report, err := x.imageReport(ctx, img, result)
 		if err != nil {
 			return r, err
@@ -96,24 +95,4 @@ func (x *execution) imageReport(ctx context.Context, img *plan.Image, result run
 		out.Published = &published
 	}
 	return out, err
-}
-
-// retiredOf reads the outputs of a retain step.
-func retiredOf(out step.Outputs) []step.Retired {
-	list, _ := out["retired"].([]any)
-	var retired []step.Retired
-	for _, item := range list {
-		m, ok := item.(map[string]any)
-		if !ok {
-			continue
-		}
-		r := step.Retired{}
-		r.ID, _ = m["id"].(string)
-		r.Name, _ = m["name"].(string)
-		r.Reason, _ = m["reason"].(string)
-		build, _ := m["build"].(float64)
-		r.Build = int(build)
-		retired = append(retired, r)
-	}
-	return retired
 }

@@ -27,14 +27,14 @@ func TestOnlyWhatChangedRuns(t *testing.T) {
 	s.edit("small.yaml", "/opt/built", "/opt/builT")
 	plan := s.ok("plan", "small.yaml").stdout
 	contains(t, "the plan", plan, "with.run changed", "upstream two changed")
-	ran := s.build("small.yaml", "--until", "files").ran()
+	ran := s.build("small.yaml", "--only", "files").ran()
 	if diff := cmp.Diff([]string{"two", "seal", "disk", "files"}, ran); diff != "" {
 		t.Errorf("what ran (-want +got):\n%s", diff)
 	}
 	// A comment, another order of keys and other quotes mean the same.
 	s.edit("small.yaml", "uses: file\n    with: {to: /etc/motd, content: \"small\\n\"}",
 		"with: # words\n      content: \"small\\n\"\n      to: '/etc/motd'\n    uses: file")
-	if ran := s.build("small.yaml", "--until", "files").ran(); len(ran) > 0 {
+	if ran := s.build("small.yaml", "--only", "files").ran(); len(ran) > 0 {
 		t.Errorf("the meaning was not changed, and %v ran", ran)
 	}
 }
@@ -43,7 +43,7 @@ func TestOnlyWhatChangedRuns(t *testing.T) {
 func TestTwoBuildsAreEqual(t *testing.T) {
 	t.Parallel()
 	first := newSite(t).build("small.yaml", "--locked").digest(t)
-	second := emptySite(t).build("small.yaml", "--locked", "--until", "files")
+	second := emptySite(t).build("small.yaml", "--locked", "--only", "files")
 	if got := second.digest(t); got != first {
 		t.Errorf("two builds of one lock have the digests %s and %s", first, got)
 	}
@@ -107,7 +107,7 @@ func TestRetention(t *testing.T) {
 			t.Errorf("retiring an older build of the same disk removed what the newest has: %v", err)
 		}
 	}
-	history := s.ok("channel", "history", "small@stable").stdout
+	history := s.ok("channel", "history", "small", "stable").stdout
 	if n := strings.Count(history, "img-"); n < 3 {
 		t.Errorf("the channel's history names %d images:\n%s", n, history)
 	}
@@ -150,7 +150,7 @@ func TestTwoProcessesShareTheWork(t *testing.T) {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			out, err := s.command("build", "--json", "small.yaml", "--until", "files").Output()
+			out, err := s.command("build", "--json", "small.yaml", "--only", "files").Output()
 			if err != nil {
 				t.Errorf("build %d: %v", i, err)
 				return
@@ -197,6 +197,41 @@ customize:
 		t.Errorf("two steps that wrote the same file ended with %d", out.code)
 	}
 	contains(t, "the failure", out.stderr, "/opt/left", "let one of them need the other")
+}
+
+// TestContinueOnError: what follows a failed step is built without it, and isn't taken
+// for the real thing by a build in which the step succeeds.
+func TestContinueOnError(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.write("maybe.yaml", `gild: 1
+name: maybe
+release: 1.0.0
+base: debian/12
+builders: {local: {disk: {size: 1GiB}, formats: [raw], firmware: [bios]}}
+customize:
+  - id: may-fail
+    uses: shell
+    continue-on-error: true
+    retry: {attempts: 2, backoff: 10ms}
+    with: {network: true, run: "test -e /etc/allowed && touch /opt/worked"}
+  - id: after
+    uses: shell
+    with: {run: "ls /opt"}
+`)
+	first := s.build("maybe.yaml")
+	if diff := cmp.Diff([]string{"after", "seal", "disk", "files"}, first.ran()); diff != "" {
+		t.Errorf("what ran without the step (-want +got):\n%s", diff)
+	}
+	again := s.build("maybe.yaml")
+	if len(again.ran()) > 0 || again.digest(t) != first.digest(t) {
+		t.Errorf("the same failure gave another image: %v ran", again.ran())
+	}
+	s.edit("maybe.yaml", "test -e /etc/allowed && ", "")
+	fixed := s.build("maybe.yaml")
+	if fixed.digest(t) == first.digest(t) {
+		t.Error("the image with the step is the one without it")
+	}
 }
 
 // TestSecretsStayInside looks for a secret in everything a build leaves.

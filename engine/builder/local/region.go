@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/gildhq/gild/engine/builder"
 	"github.com/gildhq/gild/engine/builder/local/disk"
@@ -59,9 +60,17 @@ func (b *Builder) copyFiles(ctx context.Context, to, key string, m imageMeta, pr
 	return writeMeta(to, m)
 }
 
-// HasCopy returns where a region's copy is. What has the name was verified before it got it.
+// HasCopy returns where a region's copy is. What has the name was verified before it
+// got it; a copy made before the image had all the files it has now doesn't count.
 func (b *Builder) HasCopy(key, region string) (string, bool, error) {
 	to := filepath.Join(b.store.regions(), region, key)
-	ok, err := exists(filepath.Join(to, metaName))
-	return to, ok, err
+	copied, ok, err := readMeta(to)
+	if err != nil || !ok {
+		return to, false, err
+	}
+	m, ok, err := readMeta(b.store.image(key))
+	if err != nil || !ok {
+		return to, ok, err
+	}
+	return to, slices.Equal(copied.Files, m.Files), nil
 }

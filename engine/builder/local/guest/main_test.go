@@ -30,9 +30,16 @@ type image struct {
 
 var debian image
 
-const imageJob = "guest.test.image"
+// The jobs that make it: packages' scripts run in the first, so it is given nothing but the tree.
+const (
+	treeJob = "guest.test.tree"
+	diskJob = "guest.test.disk"
+)
 
-func init() { sandbox.Register(imageJob, makeImage) }
+func init() {
+	sandbox.Register(treeJob, makeTree)
+	sandbox.Register(diskJob, makeRaw)
+}
 
 func TestMain(m *testing.M) {
 	sandbox.Init()
@@ -48,28 +55,31 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func (i *image) make() {
-	i.err = func() error {
-		dir, err := os.MkdirTemp("", "gild-guest-test-")
-		if err != nil {
-			return err
-		}
-		i.dir, i.raw = dir, filepath.Join(dir, "image", "disk.raw")
-		ids, err := sandbox.FindIDs()
-		if err != nil {
-			return err
-		}
-		if err := sandbox.MakeDirs(context.Background(), ids, dir, "tree", "image"); err != nil {
-			return err
-		}
-		var log bytes.Buffer
-		args := imageArgs{Dir: filepath.Dir(i.raw), Env: proxies()}
-		c := sandbox.JobConfig{IDs: ids, Upper: filepath.Join(dir, "tree"), Writable: []string{args.Dir}}
-		if _, err := sandbox.RunJob(context.Background(), c, imageJob, args, &log); err != nil {
-			return fmt.Errorf("%w\n%s", err, log.String())
-		}
-		return nil
-	}()
+func (i *image) make() { i.err = i.tryMake(context.Background()) }
+
+func (i *image) tryMake(ctx context.Context) error {
+	dir, err := os.MkdirTemp("", "gild-guest-test-")
+	if err != nil {
+		return err
+	}
+	i.dir, i.raw = dir, filepath.Join(dir, "image", "disk.raw")
+	ids, err := sandbox.FindIDs()
+	if err != nil {
+		return err
+	}
+	if err := sandbox.MakeDirs(ctx, ids, dir, "tree", "image"); err != nil {
+		return err
+	}
+	var log bytes.Buffer
+	job := sandbox.JobConfig{IDs: ids, Upper: filepath.Join(dir, "tree")}
+	if _, err := sandbox.RunJob(ctx, job, treeJob, proxies(), &log); err != nil {
+		return fmt.Errorf("%w\n%s", err, log.String())
+	}
+	job.Writable = []string{filepath.Dir(i.raw)}
+	if _, err := sandbox.RunJob(ctx, job, diskJob, i.raw, &log); err != nil {
+		return fmt.Errorf("%w\n%s", err, log.String())
+	}
+	return nil
 }
 
 func (i *image) remove() error {
@@ -78,11 +88,6 @@ func (i *image) remove() error {
 	}
 	ids, err := sandbox.FindIDs()
 	return errors.Join(err, sandbox.Remove(context.Background(), ids, i.dir))
-}
-
-type imageArgs struct {
-	Dir string
-	Env []string
 }
 
 func proxies() []string {
@@ -95,34 +100,39 @@ func proxies() []string {
 	return env
 }
 
-// makeImage makes a Debian 12 with a kernel, systemd and DHCP, and a disk of it.
-func makeImage(ctx context.Context, tree string, raw json.RawMessage, _ io.Writer) error {
-	var args imageArgs
-	if err := json.Unmarshal(raw, &args); err != nil {
+// makeTree makes a Debian 12 with a kernel, systemd and DHCP.
+func makeTree(ctx context.Context, tree string, raw json.RawMessage, _ io.Writer) error {
+	var env []string
+	if err := json.Unmarshal(raw, &env); err != nil {
 		return err
 	}
 	cmd := exec.CommandContext(ctx, "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--skip=check/empty,chroot/mount/sys",
 		"--include=linux-image-cloud-amd64,systemd-sysv,udev", "bookworm", tree)
-	cmd.Env = append(os.Environ(), args.Env...)
+	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("mmdebstrap (package mmdebstrap): %w", err)
 	}
-	files := map[string]string{
+	for name, content := range map[string]string{
 		"etc/systemd/network/20-dhcp.network": "[Match]\nName=en* eth*\n[Network]\nDHCP=yes\n",
 		"etc/machine-id":                      "",
 		"etc/hostname":                        "guest\n",
-	}
-	for name, content := range files {
+	} {
 		if err := os.WriteFile(filepath.Join(tree, name), []byte(content), 0o644); err != nil {
 			return err
 		}
 	}
 	wants := filepath.Join(tree, "etc/systemd/system/multi-user.target.wants")
-	if err := os.Symlink("/lib/systemd/system/systemd-networkd.service", filepath.Join(wants, "systemd-networkd.service")); err != nil {
+	return os.Symlink("/lib/systemd/system/systemd-networkd.service", filepath.Join(wants, "systemd-networkd.service"))
+}
+
+// makeRaw makes a disk of the tree.
+func makeRaw(ctx context.Context, tree string, raw json.RawMessage, _ io.Writer) error {
+	var out string
+	if err := json.Unmarshal(raw, &out); err != nil {
 		return err
 	}
-	return disk.Assemble(ctx, tree, filepath.Join(args.Dir, "disk.raw"), args.Dir, disk.Layout{
+	return disk.Assemble(ctx, tree, out, os.TempDir(), disk.Layout{
 		Size: 2 << 30, Arch: "amd64", Firmware: []string{disk.BIOS, disk.UEFI}, Seed: "guest", Clock: time.Unix(1_790_000_000, 0),
 	}, os.Stderr)
 }

@@ -65,9 +65,7 @@ type landlockRuleset struct {
 // abstract unix sockets, which belong to it. Kernels before 6.12 can't, and there only
 // the listening program's own checks help.
 func scopeSockets() error {
-	version, _, errno := unix.RawSyscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
-	const withScopes = 6
-	if errno != 0 || version < withScopes {
+	if !canScopeSockets() {
 		return nil
 	}
 	rules := landlockRuleset{scoped: unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET | unix.LANDLOCK_SCOPE_SIGNAL}
@@ -80,4 +78,10 @@ func scopeSockets() error {
 		return errno
 	}
 	return nil
+}
+
+func canScopeSockets() bool {
+	const withScopes = 6
+	version, _, errno := unix.RawSyscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
+	return errno == 0 && version >= withScopes
 }

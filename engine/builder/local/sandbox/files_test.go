@@ -195,3 +195,15 @@ func TestFacts(t *testing.T) {
 		}
 	}
 }
+
+func FuzzParseRelease(f *testing.F) {
+	for _, seed := range []string{"ID=debian\nVERSION_ID=\"12\"\n", "ID='x'", "ID\n=\n", "ID=\"\r\n"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		id, version := parseRelease(text)
+		if strings.Contains(id+version, "\n") || len(id)+len(version) > len(text) {
+			t.Errorf("%q gives %q and %q", text, id, version)
+		}
+	})
+}
