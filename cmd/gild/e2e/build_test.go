@@ -213,7 +213,7 @@ customize:
   - id: may-fail
     uses: shell
     continue-on-error: true
-    retry: {attempts: 2, backoff: 10ms}
+    retry: {attempts: 2, backoff: 1s}
     with: {network: true, run: "test -e /etc/allowed && touch /opt/worked"}
   - id: after
     uses: shell

@@ -49,13 +49,11 @@ type console struct {
 	kept []byte
 }
 
-// newConsole reads r until it ends. onFault is called from that goroutine.
-func newConsole(r io.Reader, log io.Writer, onFault func(reason string, fatal bool)) *console {
-	c := &console{done: make(chan struct{}), log: log, onFault: onFault}
-	go c.read(r)
-	return c
+func newConsole(log io.Writer, onFault func(reason string, fatal bool)) *console {
+	return &console{done: make(chan struct{}), log: log, onFault: onFault}
 }
 
+// read reads r until it ends. onFault and the log are called from it.
 func (c *console) read(r io.Reader) {
 	defer close(c.done)
 	buf := make([]byte, 4096)

@@ -26,7 +26,7 @@ func TestStartUnbootable(t *testing.T) {
 		reason   string
 	}{
 		{"nothing to boot, BIOS", "bios", blankDisk(t), "the firmware found nothing to boot"},
-		{"nothing to boot, UEFI", "uefi", blankDisk(t), "the firmware found nothing to boot"},
+		{"nothing to boot, UEFI", "uefi", blankDisk(t), "the firmware found nothing to boot and started its shell"},
 		{"no kernel", "bios", changedDisk(t, kernels...), "the guest's boot loader couldn't start a kernel"},
 		{"no init", "bios", changedDisk(t, "rm /sbin/init", "rm /usr/sbin/init", "rm /bin/sh", "rm /usr/bin/sh"), "the guest stopped in the shell of its initramfs"},
 	}

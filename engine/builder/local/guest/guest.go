@@ -162,8 +162,9 @@ func start(ctx context.Context, c Config) (*Guest, error) {
 	g := &Guest{qemu: q, poweredOn: q.started, ended: make(chan struct{})}
 	g.forwards.qmp = q.qmp
 	g.forwards.byPort = make(map[int]string)
-	g.console = newConsole(q.serial, c.Log, g.sawFault)
 	g.agent = newAgent(q.ports)
+	g.console = newConsole(c.Log, g.sawFault)
+	go g.console.read(q.serial)
 	go g.watch()
 	if err := g.waitForAgent(ctx); err != nil {
 		return nil, errors.Join(err, g.Close())
