@@ -3,12 +3,17 @@ package e2e_test
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"io"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -39,17 +44,46 @@ func TestOnlyWhatChangedRuns(t *testing.T) {
 	}
 }
 
-// TestTwoBuildsAreEqual builds from nothing in another state folder, from the same lock.
+// TestTwoBuildsAreEqual builds from nothing in another state folder, from the same lock,
+// and as a user without any rights.
 func TestTwoBuildsAreEqual(t *testing.T) {
 	t.Parallel()
 	first := newSite(t).build("small.yaml", "--locked").digest(t)
-	second := emptySite(t).build("small.yaml", "--locked", "--only", "files")
+	s := emptySite(t)
+	s.asUser()
+	second := s.build("small.yaml", "--locked", "--only", "files")
 	if got := second.digest(t); got != first {
 		t.Errorf("two builds of one lock have the digests %s and %s", first, got)
 	}
 	if !slices.Contains(second.ran(), "base") {
 		t.Error("the second build didn't make its own base; the test proves nothing")
 	}
+	s.noDebris("after the build")
+}
+
+// asUser makes the site that of a new user, who has a range of ids and nothing else.
+func (s *site) asUser() {
+	s.t.Helper()
+	if os.Geteuid() != 0 {
+		return // it is one already
+	}
+	name := fmt.Sprintf("gild-e2e-%d", os.Getpid())
+	s.must("useradd", "--no-create-home", name)
+	s.t.Cleanup(func() { s.must("userdel", name) })
+	u, err := user.Lookup(name)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	uid, errUID := strconv.ParseUint(u.Uid, 10, 32)
+	gid, errGID := strconv.ParseUint(u.Gid, 10, 32)
+	if err := errors.Join(errUID, errGID); err != nil {
+		s.t.Fatal(err)
+	}
+	s.credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	s.program = filepath.Join(s.project, "gild")
+	s.must("cp", gild, s.program)
+	s.must("chown", "-R", name, filepath.Dir(s.project))
+	s.env = []string{"HOME=" + s.project}
 }
 
 // TestDigestsAreThoseOfTheFiles reads every file that a build reports.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -59,6 +60,7 @@ type site struct {
 	state, project string
 	program        string
 	env            []string
+	credential     *syscall.Credential // nil for the caller's own
 }
 
 // newSite copies the template. Layers never change, so their files are linked.
@@ -100,6 +102,9 @@ func (s *site) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(s.program, append([]string{"--state", s.state}, args...)...)
 	cmd.Dir = s.project
 	cmd.Env = append(os.Environ(), s.env...)
+	if s.credential != nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.credential}
+	}
 	return cmd
 }
 

@@ -1,0 +1,125 @@
+package plan
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/gildhq/gild/engine/spec"
+	"github.com/gildhq/gild/engine/step"
+)
+
+// finish adds the files, tests, publish, copies and retain.
+func (g *imageGraph) finish() {
+	p := g.img.Pipeline
+	parts := g.common(KindFiles)
+	g.upstream(parts, []string{g.disk.ID})
+	formats := slices.Sorted(slices.Values(p.Local.Formats))
+	parts["formats"] = strings.Join(formats, ",")
+	files := g.add(&Node{
+		ID: g.id("files"), Kind: KindFiles, Title: "digests, " + strings.Join(formats, ", "),
+		Needs: []string{g.disk.ID}, Parts: parts, Pos: p.Local.Pos, Image: g.img,
+	})
+	tests := g.tests()
+	if p.Publish == nil {
+		return
+	}
+	if len(tests) == 0 {
+		g.diags.Addf(p.Publish.Pos, "untested-publish", "add a test, such as\ntests:\n  - uses: boot",
+			"nothing is published untested, and this pipeline has no tests")
+	}
+	g.publish(append([]string{files.ID}, tests...))
+}
+
+func (g *imageGraph) tests() []string {
+	prev := g.disk.ID
+	var ids []string
+	for i := range g.img.Pipeline.Steps {
+		s := &g.img.Pipeline.Steps[i]
+		if s.Section != step.Tests {
+			continue
+		}
+		n := g.step(s, KindTest, g.needs(s, prev, g.disk.ID))
+		// A test reads the image whatever tests came before it: its verdict depends on
+		// the disk alone, so a changed test doesn't make its followers run again.
+		g.rekey(n, g.disk)
+		ids = append(ids, n.ID)
+		prev = n.ID
+	}
+	return ids
+}
+
+// rekey makes a node's key depend on one upstream node instead of those it waits for.
+func (g *imageGraph) rekey(n, upstream *Node) {
+	for name := range n.Parts {
+		if strings.HasPrefix(name, "upstream ") {
+			delete(n.Parts, name)
+		}
+	}
+	g.upstream(n.Parts, []string{upstream.ID})
+	n.Key = Key(n.Parts)
+}
+
+func (g *imageGraph) publish(needs []string) {
+	p := g.img.Pipeline
+	with := map[string]any{"name": p.Publish.Name, "tags": stringMap(p.Publish.Tags)}
+	if p.Publish.Channel != "" {
+		with["channel"] = p.Publish.Channel
+	}
+	if p.Publish.DeprecateAfter > 0 {
+		with["deprecate-after"] = p.Publish.DeprecateAfter.String()
+	}
+	s := &spec.Step{ID: "publish", Section: step.Publish, Uses: "publish", With: spec.NewValue(with), Pos: p.Publish.Pos}
+	n := g.step(s, KindPublish, needs)
+	n.Title = p.Publish.Name
+	n.Parts["release"] = p.Release
+	// What is published is the disk and its files: changing a test makes the test run
+	// again, and doesn't make another build of the same bytes.
+	g.rekey(n, g.byID[g.id("files")])
+	g.img.PublishKey = n.Key
+	after := []string{n.ID}
+	if p.Copy != nil {
+		after = g.copies(n)
+	}
+	if p.Retain != nil {
+		g.retain(after)
+	}
+}
+
+func stringMap(m map[string]string) map[string]any {
+	out := map[string]any{}
+	for k, v := range m {
+		out[k] = v
+	}
+	return out
+}
+
+func (g *imageGraph) copies(publish *Node) []string {
+	p := g.img.Pipeline
+	var ids []string
+	for _, region := range p.Copy.Regions {
+		s := &spec.Step{
+			ID: "copy-" + region, Section: step.Copy, Uses: "copy",
+			With: spec.NewValue(map[string]any{"region": region}), Pos: p.Copy.Pos,
+		}
+		n := g.step(s, KindCopy, []string{publish.ID})
+		n.Title, n.Region = "copy to "+region, region
+		ids = append(ids, n.ID)
+	}
+	return ids
+}
+
+func (g *imageGraph) retain(needs []string) {
+	r := g.img.Pipeline.Retain
+	with := map[string]any{}
+	if r.Keep > 0 {
+		with["keep"] = r.Keep
+	}
+	if r.MaxAge > 0 {
+		with["max-age"] = r.MaxAge.String()
+	}
+	if r.MinAge > 0 {
+		with["min-age"] = r.MinAge.String()
+	}
+	s := &spec.Step{ID: "retain", Section: step.Retain, Uses: "retain", With: spec.NewValue(with), Pos: r.Pos}
+	g.step(s, KindRetain, needs).Title = "retire older builds"
+}
