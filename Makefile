@@ -1,19 +1,15 @@
 # gild: see README.md. `make demo` builds and boots an image; `make test` runs every test.
 
-GO      ?= go
-STATE   ?= $(CURDIR)/bin/state
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-LDFLAGS := -s -w -X main.version=$(VERSION)
+GO ?= go
 
-.PHONY: all demo test check bench fuzz generate host-tools clean
+.PHONY: all demo test check bench fuzz generate host-tools clean FORCE
 
 all: bin/gild
 
 bin/gild: FORCE
 	@mkdir -p bin
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/gild ./cmd/gild
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -ldflags '-s -w' -o bin/gild ./cmd/gild
 
-.PHONY: FORCE
 FORCE:
 
 ## demo: install what the host lacks, build gild, build and boot pipelines/web.yaml

@@ -19,14 +19,19 @@ func TestStartUnbootable(t *testing.T) {
 	for _, name := range bootFiles(t) {
 		kernels = append(kernels, "rm /boot/"+name)
 	}
+	unsigned := blankDisk(t)
+	f, err := os.OpenFile(unsigned, os.O_WRONLY, 0)
+	must(t, err)
+	_, err = f.WriteAt([]byte{0, 0}, sectorSize-2)
+	must(t, errors.Join(err, f.Close()))
 	tests := []struct {
 		name     string
 		firmware string
 		disk     string
 		reason   string
 	}{
-		{"nothing to boot, BIOS", "bios", blankDisk(t), "the firmware found nothing to boot"},
-		{"nothing to boot, UEFI", "uefi", blankDisk(t), "the firmware found nothing to boot and started its shell"},
+		{"no boot sector", "bios", unsigned, "the firmware found nothing to boot"},
+		{"no boot program", "uefi", blankDisk(t), "the firmware found nothing to boot and started its shell"},
 		{"no kernel", "bios", changedDisk(t, kernels...), "the guest's boot loader couldn't start a kernel"},
 		{"no init", "bios", changedDisk(t, "rm /sbin/init", "rm /usr/sbin/init", "rm /bin/sh", "rm /usr/bin/sh"), "the guest stopped in the shell of its initramfs"},
 	}

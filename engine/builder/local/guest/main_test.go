@@ -196,6 +196,11 @@ func digest(tb testing.TB, path string) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
+func digestOf(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
 // tool runs a command that must succeed and returns what it printed.
 func tool(tb testing.TB, name string, args ...string) string {
 	tb.Helper()
