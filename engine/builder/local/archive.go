@@ -210,15 +210,28 @@ func (b *Builder) Resolve(ctx context.Context, d spec.DistroBase, arch string, l
 		IndexOnly: true, Suite: d.Suite, Arch: arch, Sources: from, Env: proxy(ctx),
 	})
 	if err != nil {
-		return builder.Base{}, errors.Join(fmt.Errorf("ask the archive of %s %s what it has: %w", d.Distro, d.Suite, err), tmp.remove(ctx, ids))
+		return builder.Base{}, errors.Join(fmt.Errorf("ask the archive of %s %s what it has: %w", d.Distro, d.Suite, err),
+			tmp.remove(context.WithoutCancel(ctx), ids))
 	}
 	if locked["index"] == lock["index"] {
 		lock["clock"] = locked["clock"] // a re-signed index with the same content is the same base
 	}
+	lock["sources"] = strings.Join(from, sourceMark)
 	if err := b.store.commit(ctx, ids, tmp, b.store.index(lock["index"])); err != nil {
 		return builder.Base{}, err
 	}
 	return describe(d, arch, lock)
+}
+
+// sourceMark stands between the sources in gild.lock. They are locked because the image
+// keeps them, and because the lists' names hold their addresses.
+const sourceMark = "; "
+
+func splitSources(lock map[string]string) []string {
+	if lock["sources"] == "" {
+		return nil // mmdebstrap's own
+	}
+	return strings.Split(lock["sources"], sourceMark)
 }
 
 func (s store) index(digest string) string {
@@ -245,11 +258,11 @@ func describe(d spec.DistroBase, arch string, lock map[string]string) (builder.B
 	}
 	base := builder.Base{
 		ID: strings.Join([]string{
-			d.Distro, d.Suite, d.Variant, arch, lock["index"], fmt.Sprint(d.Bootable), strings.Join(d.Packages, ","), d.Mirror,
+			d.Distro, d.Suite, d.Variant, arch, lock["index"], fmt.Sprint(d.Bootable), strings.Join(d.Packages, ","), lock["sources"],
 		}, " "),
 		Clock:   clock,
 		Summary: fmt.Sprintf("%s %s of %s", d.Distro, d.Suite, clock.Format("2006-01-02 15:04")),
-		Lock:    map[string]string{"index": lock["index"], "clock": lock["clock"]},
+		Lock:    map[string]string{"index": lock["index"], "clock": lock["clock"], "sources": lock["sources"]},
 		Layers:  []string{bootstrapKey(d, arch, lock)},
 	}
 	return base, nil
@@ -257,7 +270,7 @@ func describe(d spec.DistroBase, arch string, lock map[string]string) (builder.B
 
 // bootstrapKey names the layer of the bare system, which bases with other packages share.
 func bootstrapKey(d spec.DistroBase, arch string, lock map[string]string) string {
-	sum := sha256.Sum256([]byte(strings.Join([]string{"bootstrap 1", d.Distro, d.Suite, d.Variant, arch, lock["index"], d.Mirror}, "\x00")))
+	sum := sha256.Sum256([]byte(strings.Join([]string{"bootstrap 1", d.Distro, d.Suite, d.Variant, arch, lock["index"], lock["sources"]}, "\x00")))
 	return hex.EncodeToString(sum[:])
 }
 

@@ -25,7 +25,7 @@ func (b *Builder) MakeBase(ctx context.Context, l builder.Ledger, d spec.DistroB
 	if err != nil {
 		return err
 	}
-	err = b.complete(ctx, m, d, log)
+	err = b.complete(ctx, m, d, arch, log)
 	if err == nil {
 		err = m.Commit(ctx)
 	}
@@ -34,15 +34,17 @@ func (b *Builder) MakeBase(ctx context.Context, l builder.Ledger, d spec.DistroB
 
 // bootstrap makes the layer of the bare system unless it is stored.
 func (b *Builder) bootstrap(ctx context.Context, l builder.Ledger, d spec.DistroBase, arch string, resolved builder.Base, log io.Writer) error {
-	layer := b.store.layer(resolved.Layers[0])
-	if ok, err := exists(layer); ok || err != nil {
-		return err
-	}
+	// Bases with other packages have other keys and this layer in common.
+	return b.store.alone(ctx, resolved.Layers[0], func() error {
+		if ok, err := b.HasState(resolved.Layers[0]); ok || err != nil {
+			return err
+		}
+		return b.makeBare(ctx, l, d, arch, resolved, log)
+	})
+}
+
+func (b *Builder) makeBare(ctx context.Context, l builder.Ledger, d spec.DistroBase, arch string, resolved builder.Base, log io.Writer) error {
 	ids, err := b.findIDs()
-	if err != nil {
-		return err
-	}
-	from, err := sources(ctx, d)
 	if err != nil {
 		return err
 	}
@@ -50,11 +52,11 @@ func (b *Builder) bootstrap(ctx context.Context, l builder.Ledger, d spec.Distro
 	if err != nil {
 		return err
 	}
-	job := bootstrapJob{Suite: d.Suite, Variant: d.Variant, Arch: arch, Sources: from, Env: proxy(ctx), Clock: resolved.Clock.Unix()}
+	job := bootstrapJob{Suite: d.Suite, Variant: d.Variant, Arch: arch, Sources: splitSources(resolved.Lock), Env: proxy(ctx), Clock: resolved.Clock.Unix()}
 	if err := b.fill(ctx, ids, tmp, resolved, job, log); err != nil {
 		return errors.Join(err, tmp.remove(context.WithoutCancel(ctx), ids))
 	}
-	return b.store.commit(ctx, ids, tmp, layer)
+	return b.store.commit(ctx, ids, tmp, b.store.layer(resolved.Layers[0]))
 }
 
 // fill makes the bare system in a temporary folder, out of the locked package lists.
@@ -77,18 +79,21 @@ func (b *Builder) fill(ctx context.Context, ids sandbox.IDs, tmp *tempDir, resol
 
 // boots are the packages that make a bare system boot, by distribution.
 var boots = map[string][]string{
-	"debian": {"linux-image-cloud-amd64", "systemd-sysv", "udev", "dbus", "iproute2", "e2fsprogs", "zstd"},
+	"debian": {"systemd-sysv", "udev", "dbus", "iproute2", "e2fsprogs", "zstd"},
 	"ubuntu": {"linux-image-virtual", "systemd-sysv", "udev", "dbus", "iproute2", "e2fsprogs", "zstd", "initramfs-tools"},
 }
 
 // withoutResolved are suites in which systemd itself holds the resolver.
 var withoutResolved = []string{"bullseye", "focal", "jammy"}
 
-func bootPackages(d spec.DistroBase) []string {
+func bootPackages(d spec.DistroBase, arch string) []string {
 	if !d.Bootable {
 		return nil
 	}
 	list := slices.Clone(boots[d.Distro])
+	if d.Distro == "debian" {
+		list = append(list, "linux-image-cloud-"+arch)
+	}
 	if !slices.Contains(withoutResolved, d.Suite) {
 		list = append(list, "systemd-resolved")
 	}
@@ -104,7 +109,7 @@ const networkUnit = "[Match]\nType=ether\n\n[Network]\nDHCP=yes\n"
 const noInitramfs = "#!/bin/sh\nexit 0\n"
 
 // complete installs what the base asks for and sets it up.
-func (b *Builder) complete(ctx context.Context, m step.MachineHandle, d spec.DistroBase, log io.Writer) error {
+func (b *Builder) complete(ctx context.Context, m step.MachineHandle, d spec.DistroBase, arch string, log io.Writer) error {
 	for _, f := range []struct{ path, content string }{
 		{"/etc/hostname", "localhost\n"},
 		{"/etc/resolv.conf", ""},
@@ -114,7 +119,7 @@ func (b *Builder) complete(ctx context.Context, m step.MachineHandle, d spec.Dis
 			return err
 		}
 	}
-	packages := slices.Concat(bootPackages(d), d.Packages)
+	packages := slices.Concat(bootPackages(d, arch), d.Packages)
 	if len(packages) > 0 {
 		if err := install(ctx, m, packages, log); err != nil {
 			return err

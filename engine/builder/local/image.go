@@ -69,11 +69,12 @@ func (b *Builder) FindImage(key string) (step.ImageInfo, bool, error) {
 		}
 		info.Files = append(info.Files, f)
 	}
-	raw, err := exists(filepath.Join(dir, rawName))
-	if err != nil {
-		return step.ImageInfo{}, false, err
+	// Without the whole raw disk nothing else can be made or tested.
+	st, err := os.Stat(filepath.Join(dir, rawName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return info, false, nil
 	}
-	return info, raw || len(info.Files) > 0, nil
+	return info, err == nil && st.Size() == m.Size, err
 }
 
 // ImageBase returns a stored image as a base.
@@ -124,10 +125,11 @@ func (b *Builder) MakeImage(ctx context.Context, l builder.Ledger, req builder.I
 	if err != nil {
 		return step.ImageInfo{}, err
 	}
-	lower, err := b.store.lower(req.Layers)
+	layers, err := b.store.hold(req.Layers)
 	if err != nil {
 		return step.ImageInfo{}, err
 	}
+	defer layers.close()
 	if err := b.checkSiblings(ctx, ids, req.Layers); err != nil {
 		return step.ImageInfo{}, err
 	}
@@ -135,17 +137,38 @@ func (b *Builder) MakeImage(ctx context.Context, l builder.Ledger, req builder.I
 	if err != nil {
 		return step.ImageInfo{}, err
 	}
-	if err := b.assemble(ctx, ids, lower, tmp, req); err != nil {
+	if err := b.assemble(ctx, ids, tmp, req); err != nil {
 		return step.ImageInfo{}, errors.Join(err, tmp.remove(context.WithoutCancel(ctx), ids))
 	}
-	if err := b.store.commit(ctx, ids, tmp, b.store.image(req.Key)); err != nil {
+	if err := b.storeImage(ctx, ids, tmp, req.Key); err != nil {
 		return step.ImageInfo{}, err
 	}
 	info, _, err := b.FindImage(req.Key)
 	return info, err
 }
 
-func (b *Builder) assemble(ctx context.Context, ids sandbox.IDs, lower []string, tmp *tempDir, req builder.ImageRequest) error {
+// storeImage gives a new disk its name. Of an image that is there already only the raw
+// disk is replaced: its other files are of the same bytes, and may be published.
+func (b *Builder) storeImage(ctx context.Context, ids sandbox.IDs, tmp *tempDir, key string) error {
+	dir := b.store.image(key)
+	old, ok, err := readMeta(dir)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return b.store.commit(ctx, ids, tmp, dir)
+	}
+	made, _, err := readMeta(tmp.path)
+	if err != nil {
+		return err
+	}
+	made.Files = old.Files
+	raw := filepath.Join(tmp.path, rawName)
+	err = errors.Join(syncFile(raw), os.Rename(raw, filepath.Join(dir, rawName)), writeMeta(dir, made))
+	return errors.Join(err, tmp.remove(ctx, ids))
+}
+
+func (b *Builder) assemble(ctx context.Context, ids sandbox.IDs, tmp *tempDir, req builder.ImageRequest) error {
 	scratch := filepath.Join(tmp.path, "scratch")
 	if err := os.Mkdir(scratch, 0o755); err != nil {
 		return err
@@ -154,7 +177,7 @@ func (b *Builder) assemble(ctx context.Context, ids sandbox.IDs, lower []string,
 		Out: filepath.Join(tmp.path, rawName), Scratch: scratch, Owner: ids.Size,
 		Layout: disk.Layout{Size: req.Size, Arch: req.Arch, Firmware: req.Firmware, Seed: req.Name, Clock: req.Clock},
 	}
-	if _, err := sandbox.RunJob(ctx, sandbox.JobConfig{Lower: lower, IDs: ids, Writable: []string{tmp.path}}, assembleName, job, req.Log); err != nil {
+	if _, err := sandbox.RunJob(ctx, sandbox.JobConfig{Lower: b.store.lower(req.Layers), IDs: ids, Writable: []string{tmp.path}}, assembleName, job, req.Log); err != nil {
 		return explainFull(err, b.store.dir)
 	}
 	if err := sandbox.Remove(ctx, ids, scratch); err != nil {
@@ -174,7 +197,8 @@ func (b *Builder) Finish(ctx context.Context, l builder.Ledger, key string, form
 		return step.ImageInfo{}, fmt.Errorf("disk %.12s is not in the store any more; build again", key)
 	}
 	raw := filepath.Join(dir, rawName)
-	m.Files = nil
+	// What another build of the same disk asked for stays: an image may be published with it.
+	m.Files = slices.DeleteFunc(m.Files, func(f step.ImageFile) bool { return slices.Contains(formats, f.Format) })
 	for _, format := range formats {
 		path := raw
 		if format == "qcow2" {

@@ -8,6 +8,7 @@ package local
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -42,7 +43,7 @@ func New(state string) (*Builder, error) {
 		return nil, fmt.Errorf("find the state folder %s: %w", state, err)
 	}
 	s := store{dir: abs}
-	for _, d := range []string{s.layers(), s.images(), s.regions(), s.indexes(), s.temps()} {
+	for _, d := range []string{filepath.Join(abs, "locks"), s.layers(), s.images(), s.regions(), s.indexes(), s.temps()} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return nil, fmt.Errorf("make the state folder: %w", err)
 		}
@@ -94,40 +95,33 @@ func (b *Builder) Open(ctx context.Context, l builder.Ledger, req builder.OpenRe
 	if err != nil {
 		return nil, err
 	}
-	lower, err := b.store.lower(req.Layers)
+	layers, err := b.store.hold(req.Layers)
 	if err != nil {
 		return nil, err
 	}
 	if err := b.checkSiblings(ctx, ids, req.Layers); err != nil {
-		return nil, err
+		return nil, errors.Join(err, layers.close())
 	}
 	tmp, err := b.store.temp(ctx, l, "layer", "the layer of a step")
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, layers.close())
 	}
-	m := &machine{builder: b, ids: ids, tmp: tmp, key: req.Key, lower: req.Layers}
+	m := &machine{builder: b, ids: ids, tmp: tmp, key: req.Key, lower: req.Layers, held: layers}
 	if err := sandbox.MakeDirs(ctx, ids, tmp.path, "fs", "work"); err != nil {
-		return nil, closeAfter(m, err)
+		return nil, errors.Join(err, m.Close())
 	}
 	hostname := req.Hostname
 	if hostname == "" {
 		hostname = "gild"
 	}
 	m.Session, err = sandbox.Open(ctx, sandbox.Config{
-		Lower: lower, Upper: filepath.Join(tmp.path, "fs"), Work: filepath.Join(tmp.path, "work"),
+		Lower: b.store.lower(req.Layers), Upper: filepath.Join(tmp.path, "fs"), Work: filepath.Join(tmp.path, "work"),
 		IDs: ids, Hostname: hostname, Clock: req.Clock,
 	})
 	if err != nil {
-		return nil, closeAfter(m, err)
+		return nil, errors.Join(err, m.Close())
 	}
 	return m, nil
-}
-
-func closeAfter(m *machine, err error) error {
-	if cerr := m.Close(); cerr != nil {
-		return fmt.Errorf("%w (and %v)", err, cerr)
-	}
-	return err
 }
 
 // machine is an open layer. Its folder is removed on Close, or renamed by Commit.
@@ -138,6 +132,7 @@ type machine struct {
 	tmp     *tempDir
 	key     string
 	lower   []string
+	held    held
 	closed  bool
 }
 
@@ -169,7 +164,7 @@ func (m *machine) Commit(ctx context.Context) error {
 		return err
 	}
 	m.closed = true
-	return nil
+	return m.held.close()
 }
 
 // Close drops the layer unless it was committed.
@@ -182,9 +177,6 @@ func (m *machine) Close() error {
 	if m.Session != nil {
 		err = m.Session.Close()
 	}
-	// The namespace is gone; what is removed now may belong to a cancelled step.
-	if rerr := m.tmp.remove(context.Background(), m.ids); rerr != nil && err == nil {
-		err = rerr
-	}
-	return err
+	// What is removed now may belong to a cancelled step.
+	return errors.Join(err, m.tmp.remove(context.Background(), m.ids), m.held.close())
 }

@@ -128,6 +128,7 @@ func TestOverlap(t *testing.T) {
 		{"apart", []string{"/a", "/b/c"}, []string{"/b/d", "/e"}, nil},
 		{"same file", []string{"/a", "/b"}, []string{"/b", "/c"}, []string{"/b"}},
 		{"one removed the other's folder", []string{"/etc/x"}, []string{"/etc/x/y"}, []string{"/etc/x"}},
+		{"a name that sorts between", []string{"/etc/foo"}, []string{"/etc/foo-x", "/etc/foo/bar"}, []string{"/etc/foo"}},
 		{"same beginning of a name", []string{"/etc/x"}, []string{"/etc/xy"}, nil},
 	}
 	for _, c := range cases {

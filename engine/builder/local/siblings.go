@@ -14,6 +14,7 @@ import (
 
 	"github.com/gildhq/gild/engine/builder/local/sandbox"
 	"github.com/gildhq/gild/engine/step"
+	"golang.org/x/sys/unix"
 )
 
 // Steps that run side by side are layers made on the same layers, none on another's.
@@ -89,7 +90,8 @@ func overlap(a, b []string) []string {
 	var both []string
 	for _, pair := range [][2][]string{{a, b}, {b, a}} {
 		for _, path := range pair[0] {
-			i, found := slices.BinarySearch(pair[1], path)
+			_, found := slices.BinarySearch(pair[1], path)
+			i, _ := slices.BinarySearch(pair[1], path+"/")
 			under := i < len(pair[1]) && strings.HasPrefix(pair[1][i], path+"/")
 			if (found || under) && !slices.Contains(both, path) {
 				both = append(both, path)
@@ -103,6 +105,14 @@ func overlap(a, b []string) []string {
 const changesName = "local.changes"
 
 func init() { sandbox.Register(changesName, listChanges) }
+
+// opaque tells a folder that hides all that lies below it: the step removed it and made
+// it anew. See the kernel's documentation of overlayfs, "userxattr".
+func opaque(path string) bool {
+	var value [1]byte
+	n, err := unix.Lgetxattr(path, "user.overlay.opaque", value[:])
+	return err == nil && n == 1 && value[0] == 'y'
+}
 
 // changes lists what a layer changed: all but folders that are only passed through.
 func (b *Builder) changes(ctx context.Context, ids sandbox.IDs, key string) ([]string, error) {
@@ -127,7 +137,7 @@ func listChanges(_ context.Context, _ string, raw json.RawMessage, out io.Writer
 	}
 	paths := []string{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil || d.IsDir() && !opaque(path) {
 			return err
 		}
 		paths = append(paths, strings.TrimPrefix(path, dir))

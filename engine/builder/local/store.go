@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/gildhq/gild/engine/builder"
 	"github.com/gildhq/gild/engine/builder/local/guest"
@@ -35,19 +36,12 @@ func (s store) layer(key string) string { return filepath.Join(s.layers(), key) 
 func (s store) image(key string) string { return filepath.Join(s.images(), key) }
 
 // lower returns the folders of a stack of layers, bottom first.
-func (s store) lower(keys []string) ([]string, error) {
+func (s store) lower(keys []string) []string {
 	var dirs []string
 	for _, key := range keys {
-		ok, err := exists(s.layer(key))
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
-			return nil, fmt.Errorf("layer %.12s is not in the store any more; build again", key)
-		}
 		dirs = append(dirs, filepath.Join(s.layer(key), "fs"))
 	}
-	return dirs, nil
+	return dirs
 }
 
 // ids returns the range of ids that the store's layers are owned by. It is recorded
@@ -154,8 +148,61 @@ func (t *tempDir) remove(ctx context.Context, ids sandbox.IDs) error {
 	return errors.Join(t.lock.Close(), t.claim.Settle(ctx))
 }
 
+// hold keeps layers from being removed while something works on them, until the files
+// are closed. A layer that is replaced meanwhile stays whole for those who hold it.
+func (s store) hold(keys []string) (held, error) {
+	var h held
+	for _, key := range keys {
+		f, err := os.Open(s.layer(key))
+		if err == nil {
+			h = append(h, f)
+			err = unix.Flock(int(f.Fd()), unix.LOCK_SH)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("layer %.12s is not in the store any more; build again", key)
+		}
+		if err != nil {
+			return nil, errors.Join(err, h.close())
+		}
+	}
+	return h, nil
+}
+
+type held []*os.File
+
+func (h held) close() error {
+	var errs []error
+	for _, f := range h {
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// alone runs fn while no other process runs one of the same name on this state folder.
+func (s store) alone(ctx context.Context, name string, fn func() error) error {
+	f, err := os.OpenFile(filepath.Join(s.dir, "locks", "local-"+name), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return fn()
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return fmt.Errorf("lock %s: %w", name, err)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
 // commit makes a temporary folder permanent under another name, durably. What stood
-// there before is replaced.
+// there before is replaced; if somebody holds it, a sweep removes it later.
 func (s store) commit(ctx context.Context, ids sandbox.IDs, t *tempDir, to string) error {
 	if err := unix.Syncfs(int(t.lock.Fd())); err != nil {
 		return fmt.Errorf("write %s to disk: %w", filepath.Base(to), explainFull(err, s.dir))
@@ -166,8 +213,11 @@ func (s store) commit(ctx context.Context, ids sandbox.IDs, t *tempDir, to strin
 		if err := unix.Renameat2(unix.AT_FDCWD, t.path, unix.AT_FDCWD, to, unix.RENAME_EXCHANGE); err != nil {
 			return fmt.Errorf("store %s: %w", filepath.Base(to), err)
 		}
-		if err := syncDir(filepath.Dir(to)); err != nil {
+		if err := errors.Join(syncDir(filepath.Dir(to)), t.lock.Close()); err != nil {
 			return err
+		}
+		if t.lock, err = lockDir(t.path); err != nil {
+			return t.claim.Settle(ctx)
 		}
 		return t.remove(ctx, ids)
 	}
