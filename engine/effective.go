@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/gildhq/gild/engine/plan"
@@ -16,11 +15,12 @@ import (
 func (x *execution) setFailed(n *plan.Node, failed bool) {
 	x.failedMu.Lock()
 	defer x.failedMu.Unlock()
-	if failed {
-		x.failed[n.Key] = true
-	} else {
-		delete(x.failed, n.Key)
+	of := x.failed[n.Image.Name]
+	if of == nil {
+		of = map[string]bool{}
+		x.failed[n.Image.Name] = of
 	}
+	of[n.Key] = failed
 }
 
 // effective returns the node as it is without the steps below it that failed: the node
@@ -32,34 +32,47 @@ func (x *execution) effective(n *plan.Node) *plan.Node {
 	if n.Layers == nil {
 		below = n.Image.Stack // files, tests and all that follows stand on the whole image
 	}
-	if x.without(below) == nil {
+	failed := x.failedIn(n.Image)
+	if without(failed, below) == nil {
 		return n
 	}
 	out, img := *n, *n.Image
-	out.Key = x.salted(n.Key, below)
-	out.Layers = x.present(n.Layers)
-	img.DiskKey = x.salted(img.DiskKey, img.Stack)
+	out.Key = salted(failed, n.Key, below)
+	out.Layers = present(failed, n.Layers)
+	img.DiskKey = salted(failed, img.DiskKey, img.Stack)
 	if img.PublishKey != "" {
-		img.PublishKey = x.salted(img.PublishKey, img.Stack)
+		img.PublishKey = salted(failed, img.PublishKey, img.Stack)
 	}
-	img.Stack = x.present(img.Stack)
+	img.Stack = present(failed, img.Stack)
 	out.Image = &img
 	return &out
 }
 
+// failedIn returns the failed steps of an image and of those it is built from. Cells of a
+// matrix share keys, and a step may fail for one and succeed for another.
+func (x *execution) failedIn(img *plan.Image) map[string]bool {
+	all := map[string]bool{}
+	for ; img != nil; img = img.Parent {
+		for key, failed := range x.failed[img.Name] {
+			all[key] = all[key] || failed
+		}
+	}
+	return all
+}
+
 // without lists the failed steps among the layers, in their order.
-func (x *execution) without(layers []string) []string {
+func without(failed map[string]bool, layers []string) []string {
 	var missing []string
 	for _, key := range layers {
-		if x.failed[key] {
+		if failed[key] {
 			missing = append(missing, key)
 		}
 	}
 	return missing
 }
 
-func (x *execution) salted(key string, below []string) string {
-	missing := x.without(below)
+func salted(failed map[string]bool, key string, below []string) string {
+	missing := without(failed, below)
 	if missing == nil {
 		return key
 	}
@@ -68,11 +81,11 @@ func (x *execution) salted(key string, below []string) string {
 
 // present replaces a stack by the layers that are really there: without those that
 // failed, and those above them under the keys they were made with.
-func (x *execution) present(stack []string) []string {
+func present(failed map[string]bool, stack []string) []string {
 	var out []string
 	for i, key := range stack {
-		if !x.failed[key] {
-			out = append(out, x.salted(key, slices.Clone(stack[:i])))
+		if !failed[key] {
+			out = append(out, salted(failed, key, stack[:i]))
 		}
 	}
 	return out

@@ -35,7 +35,7 @@ type execution struct {
 	logs   string
 
 	failedMu sync.Mutex
-	failed   map[string]bool // keys of steps that failed and may
+	failed   map[string]map[string]bool // by image and key: steps that failed, and may
 
 	retiredMu sync.Mutex
 	retired   []step.Retired
@@ -43,7 +43,7 @@ type execution struct {
 
 // execute runs the plan and reports.
 func (b *prepared) execute(ctx context.Context, adopt bool) (*Report, error) {
-	x := &execution{prepared: b, mask: run.NewMask(b.secrets.all()...), logs: filepath.Join(b.Engine.runs(), b.run), failed: map[string]bool{}}
+	x := &execution{prepared: b, mask: run.NewMask(b.secrets.all()...), logs: filepath.Join(b.Engine.runs(), b.run), failed: map[string]map[string]bool{}}
 	x.guests = &guests{x: x, open: map[string]*sharedGuest{}}
 	if err := os.MkdirAll(x.logs, 0o755); err != nil {
 		return nil, fmt.Errorf("make the log folder: %w", err)
@@ -295,6 +295,7 @@ func (x *execution) imageStep(ctx context.Context, a *run.Attempt, n *plan.Node)
 	if !ok {
 		return nil, fmt.Errorf("the image of %s is not in the store any more; build again", n.Image.Name)
 	}
+	info = formatsOf(info, n.Image.Pipeline.Local.Formats)
 	t.Image = &info
 	if n.Kind == plan.KindTest {
 		if t.Machine, err = x.guests.get(ctx, a, n.Image, info); err != nil {

@@ -30,8 +30,7 @@ type sharedGuest struct {
 
 func guestName(img *plan.Image) string { return "guest " + img.Name }
 
-// get boots the image unless it runs already. A boot that failed is tried anew by the
-// next that asks, so that a retried test gets a fresh guest.
+// get boots the image unless it runs already. A test that is tried again gets a fresh guest.
 func (g *guests) get(ctx context.Context, a *run.Attempt, img *plan.Image, info step.ImageInfo) (step.Guest, error) {
 	g.mu.Lock()
 	s := g.open[guestName(img)]
@@ -42,8 +41,16 @@ func (g *guests) get(ctx context.Context, a *run.Attempt, img *plan.Image, info 
 	g.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.guest != nil {
+	if s.guest != nil && a.Number == 1 {
 		return s.guest, nil
+	}
+	if s.guest != nil {
+		// What made the test fail may have ended the guest, or spoilt it.
+		err := errors.Join(s.guest.Close(), s.log.Close())
+		s.guest = nil
+		if err != nil {
+			return nil, err
+		}
 	}
 	path := filepath.Join(g.x.logs, run.LogName(img.Name+"/console"))
 	log, err := os.Create(path)

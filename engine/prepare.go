@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -261,7 +262,31 @@ func (b *prepared) findPublished(ctx context.Context, n *plan.Node) (step.Output
 	if err != nil || !ok || !img.Live() {
 		return nil, false, err
 	}
+	if ok, err := b.channelStands(ctx, n.Image.Pipeline, img.ID); err != nil || !ok {
+		return nil, false, err
+	}
 	return step.Outputs{"id": img.ID, "build": img.Build}, true, nil
+}
+
+// channelStands reports whether the pipeline's channel needn't move to the image: it is
+// there, or a person has put it elsewhere since. It must move when another build had it
+// last, as after a revert.
+func (b *prepared) channelStands(ctx context.Context, p *spec.Pipeline, id string) (bool, error) {
+	if p.Publish.Channel == "" {
+		return true, nil
+	}
+	history, err := b.catalog.History(ctx, p.Name, p.Cell, p.Publish.Channel)
+	if err != nil || len(history) == 0 {
+		return false, err
+	}
+	return history[0].To == id || history[0].By == "user", nil
+}
+
+// formatsOf leaves only the files of an image that the pipeline asks for: the store may
+// have more, made for another.
+func formatsOf(info step.ImageInfo, formats []string) step.ImageInfo {
+	info.Files = slices.DeleteFunc(slices.Clone(info.Files), func(f step.ImageFile) bool { return !slices.Contains(formats, f.Format) })
+	return info
 }
 
 func (b *prepared) findCopy(ctx context.Context, maker builder.Builder, n *plan.Node) (step.Outputs, bool, error) {

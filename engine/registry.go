@@ -42,7 +42,8 @@ func (r *registry) Publish(ctx context.Context, req step.PublishRequest) (step.P
 		img.Files = append(img.Files, catalog.File{Format: f.Format, Path: f.Path, SHA256: f.SHA256, Size: f.Size, Allocated: f.Allocated})
 	}
 	if parent := r.image.Parent; parent != nil {
-		built, ok, err := r.catalog.ByPublishKey(ctx, parent.PublishKey)
+		key := r.effective(&plan.Node{Image: parent}).Image.PublishKey
+		built, ok, err := r.catalog.ByPublishKey(ctx, key)
 		if err != nil {
 			return step.PublishResult{}, err
 		}

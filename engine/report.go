@@ -87,6 +87,7 @@ func (x *execution) imageReport(ctx context.Context, img *plan.Image, result run
 	if out.Info, _, err = x.builderOf(img.Pipeline).FindImage(img.DiskKey); err != nil {
 		return out, err
 	}
+	out.Info = formatsOf(out.Info, img.Pipeline.Local.Formats)
 	if img.PublishKey == "" {
 		return out, nil
 	}

@@ -44,14 +44,14 @@ func (k Kind) result() bool {
 // demand walks from the ends to the base: a node that isn't stored runs when its result
 // was asked for, when it is an end of the graph, or when a node that runs needs it.
 func (p *Plan) demand(stored map[string]bool) {
-	wanted, has, byKey := map[string]bool{}, map[string]bool{}, map[string]string{}
+	wanted, has, byKey := map[string]bool{}, map[string]bool{}, map[string][]string{}
 	for _, n := range p.Nodes {
 		for _, need := range n.Needs {
 			if p.Node(need) != nil && n.Action != Skip {
 				has[need] = true
 			}
 		}
-		byKey[n.Key] = n.ID
+		byKey[n.Key] = append(byKey[n.Key], n.ID)
 	}
 	for _, n := range slices.Backward(p.Nodes) {
 		switch {
@@ -71,7 +71,9 @@ func (p *Plan) demand(stored map[string]bool) {
 		if n.Action == Run {
 			// A stack is used whole: a state below a cached one must be there too.
 			for _, key := range n.Layers {
-				wanted[byKey[key]] = true
+				for _, id := range byKey[key] {
+					wanted[id] = true
+				}
 			}
 		}
 	}

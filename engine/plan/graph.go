@@ -190,11 +190,7 @@ func (g *imageGraph) machineSteps() []string {
 	base := g.id("base")
 	prev, followed := base, map[string]bool{}
 	var all []string
-	for i := range g.img.Pipeline.Steps {
-		s := &g.img.Pipeline.Steps[i]
-		if s.Section != step.Customize {
-			continue
-		}
+	for _, s := range g.section(step.Customize) {
 		needs := g.needs(s, prev, base)
 		for _, need := range needs {
 			followed[need] = true
@@ -213,6 +209,37 @@ func (g *imageGraph) machineSteps() []string {
 		return []string{base}
 	}
 	return open
+}
+
+// section returns the steps of a section in file order, but each after those it needs.
+// Circles are not among them: spec refuses those.
+func (g *imageGraph) section(section step.Section) []*spec.Step {
+	byID, seen := map[string]*spec.Step{}, map[string]bool{}
+	var inFile, out []*spec.Step
+	for i := range g.img.Pipeline.Steps {
+		if s := &g.img.Pipeline.Steps[i]; s.Section == section {
+			byID[s.ID] = s
+			inFile = append(inFile, s)
+		}
+	}
+	var visit func(i int, s *spec.Step)
+	visit = func(i int, s *spec.Step) {
+		if s == nil || seen[s.ID] {
+			return
+		}
+		seen[s.ID] = true
+		for _, need := range s.Needs {
+			visit(slices.Index(inFile, byID[need]), byID[need])
+		}
+		if !s.NeedsSet && i > 0 {
+			visit(i-1, inFile[i-1])
+		}
+		out = append(out, s)
+	}
+	for i, s := range inFile {
+		visit(i, s)
+	}
+	return out
 }
 
 // needs turns a step's needs into node ids: the previous step unless the file says otherwise.
@@ -245,7 +272,7 @@ func (g *imageGraph) merge(needs []string) []string {
 
 // step adds a node for one step, with its key.
 func (g *imageGraph) step(s *spec.Step, kind Kind, needs []string) *Node {
-	if slices.Contains(reserved, s.ID) && (kind == KindStep || kind == KindTest) {
+	if (slices.Contains(reserved, s.ID) || strings.HasPrefix(s.ID, "copy-")) && (kind == KindStep || kind == KindTest) {
 		g.diags.Addf(s.Pos, "reserved-id", "give the step another id", "id %q is reserved for a part of every pipeline", s.ID)
 	}
 	parts := g.common(kind)
@@ -263,7 +290,11 @@ func (g *imageGraph) step(s *spec.Step, kind Kind, needs []string) *Node {
 		parts["when"] = digest(s.When.Canonical())
 	}
 	g.upstream(parts, needs)
-	g.outputs(parts, s)
+	for _, id := range g.outputs(parts, s) {
+		if !slices.Contains(needs, id) {
+			needs = append(slices.Clone(needs), id)
+		}
+	}
 	n := &Node{
 		ID: g.id(s.ID), Kind: kind, Title: s.Uses, Needs: needs, Parts: parts,
 		Pos: s.Pos, Image: g.img, Step: s,
@@ -281,9 +312,6 @@ func (g *imageGraph) step(s *spec.Step, kind Kind, needs []string) *Node {
 func (g *imageGraph) upstream(parts map[string]string, needs []string) {
 	for _, need := range needs {
 		n := g.byID[need]
-		if n == nil {
-			continue // spec has reported it
-		}
 		if n.Step != nil && n.Step.Skip != "" {
 			g.upstream(parts, n.Needs)
 			continue
@@ -292,8 +320,9 @@ func (g *imageGraph) upstream(parts map[string]string, needs []string) {
 	}
 }
 
-// outputs ties a step to the keys of the steps whose outputs it uses.
-func (g *imageGraph) outputs(parts map[string]string, s *spec.Step) {
+// outputs ties a step to the keys of the steps whose outputs it uses, and returns their
+// nodes, which it must wait for.
+func (g *imageGraph) outputs(parts map[string]string, s *spec.Step) (from []string) {
 	waits := s.With.Steps()
 	for _, v := range s.Env {
 		waits = append(waits, v.Steps()...)
@@ -304,8 +333,10 @@ func (g *imageGraph) outputs(parts map[string]string, s *spec.Step) {
 	for _, id := range waits {
 		if n := g.ids[id]; n != nil {
 			parts["outputs of "+id] = n.Key
+			from = append(from, n.ID)
 		}
 	}
+	return from
 }
 
 func (g *imageGraph) secretParts(parts map[string]string, v spec.Value) {

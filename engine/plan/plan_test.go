@@ -323,10 +323,46 @@ func TestImagesInOrder(t *testing.T) {
 	}
 }
 
+func TestNeedsOnALaterStep(t *testing.T) {
+	t.Parallel()
+	p := web()
+	p.Steps[0].Needs, p.Steps[0].NeedsSet = []string{"b"}, true // a needs b
+	p.Steps[1].Needs = nil                                      // b needs nothing
+	got := build(t, newWorld(t, nil), plan.Selection{}, p)
+	want := []string{"web/base < ", "web/b < web/base", "web/a < web/b", "web/c < web/a"}
+	if diff := cmp.Diff(want, outline(got)[:4]); diff != "" {
+		t.Errorf("order (-want +got):\n%s", diff)
+	}
+	stack := []string{"bare", got.Node("web/base").Key, got.Node("web/b").Key}
+	if diff := cmp.Diff(stack, got.Node("web/a").Layers); diff != "" {
+		t.Errorf("layers of a (-want +got):\n%s", diff)
+	}
+}
+
+// TestTestsShareAGuest: a test sees what those before it did to the guest, so a verdict
+// holds only after the same ones.
+func TestTestsShareAGuest(t *testing.T) {
+	t.Parallel()
+	pipeline := func(first string) *spec.Pipeline {
+		p := web()
+		p.Steps[3].With = spec.NewValue(map[string]any{"within": first})
+		p.Steps = append(p.Steps, spec.Step{ID: "second", Section: step.Tests, Uses: "boot", With: spec.NewValue(map[string]any{})})
+		return p
+	}
+	one := build(t, newWorld(t, nil), plan.Selection{}, pipeline("1m"))
+	two := build(t, newWorld(t, nil), plan.Selection{}, pipeline("2m"))
+	if one.Node("web/second").Key == two.Node("web/second").Key {
+		t.Error("another first test left the second one's key as it was")
+	}
+	if one.Node("web/publish").Key != two.Node("web/publish").Key {
+		t.Error("another test gave the same disk another publication")
+	}
+}
+
 func TestUntestedPublish(t *testing.T) {
 	t.Parallel()
 	p := web()
-	p.Steps = p.Steps[:3]
+	p.Steps[3].Skip = "its condition is false"
 	_, diags, err := plan.Build(t.Context(), []*spec.Pipeline{p}, newWorld(t, nil), plan.Options{Steps: steps})
 	if err != nil {
 		t.Fatal(err)

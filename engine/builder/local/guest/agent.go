@@ -2,7 +2,6 @@ package guest
 
 import (
 	"bufio"
-	"errors"
 	"io"
 	"regexp"
 	"strconv"
@@ -106,9 +105,4 @@ func (a *agent) forget() {
 			return
 		}
 	}
-}
-
-func (a *agent) close() error {
-	p := a.ports
-	return errors.Join(p.control.Close(), p.kill.Close(), p.stdin.Close(), p.stdout.Close(), p.stderr.Close())
 }

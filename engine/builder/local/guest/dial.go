@@ -35,7 +35,7 @@ func (g *Guest) Dial(ctx context.Context, port int) (net.Conn, error) {
 		return nil, fmt.Errorf("connect to the guest's port %d: %w", port, g.endedBy)
 	default:
 	}
-	address, err := g.forwards.open(ctx, port)
+	address, err := g.forwards.open(port)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the guest's port %d: %w", port, err)
 	}
@@ -44,21 +44,21 @@ func (g *Guest) Dial(ctx context.Context, port int) (net.Conn, error) {
 }
 
 // open returns the host's address that leads to the guest's port.
-func (f *forwards) open(ctx context.Context, port int) (string, error) {
+func (f *forwards) open(port int) (string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if address, ok := f.byPort[port]; ok {
 		return address, nil
 	}
 	// Port 0 lets the kernel choose, so there is nothing to race for.
-	said, err := f.qmp.human(ctx, fmt.Sprintf("hostfwd_add %s tcp:127.0.0.1:0-:%d", netdevID, port))
+	said, err := f.qmp.human(fmt.Sprintf("hostfwd_add %s tcp:127.0.0.1:0-:%d", netdevID, port))
 	if err != nil {
 		return "", err
 	}
 	if said = strings.TrimSpace(said); said != "" {
 		return "", fmt.Errorf("QEMU: %s", said)
 	}
-	table, err := f.qmp.human(ctx, "info usernet")
+	table, err := f.qmp.human("info usernet")
 	if err != nil {
 		return "", err
 	}

@@ -127,6 +127,8 @@ type Guest struct {
 
 	mu sync.Mutex // one command at a time
 
+	close func() error // closes the channels to QEMU, once
+
 	end     sync.Once
 	ended   chan struct{}
 	endedBy error // set before ended is closed
@@ -159,7 +161,7 @@ func start(ctx context.Context, c Config) (*Guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Guest{qemu: q, poweredOn: q.started, ended: make(chan struct{})}
+	g := &Guest{qemu: q, poweredOn: q.started, close: sync.OnceValue(q.close), ended: make(chan struct{})}
 	g.forwards.qmp = q.qmp
 	g.forwards.byPort = make(map[int]string)
 	g.agent = newAgent(q.ports)
@@ -242,7 +244,7 @@ func (g *Guest) Close() error {
 	g.fail(errClosed)
 	<-g.qemu.done
 	<-g.console.done
-	return g.agent.close()
+	return g.close()
 }
 
 // Tool is a program of the host that guests need.

@@ -3,6 +3,7 @@ package guest
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -32,6 +33,7 @@ type ports struct {
 type qemu struct {
 	cmd     *exec.Cmd
 	started time.Time
+	near    []net.Conn // the host's ends of all channels
 	qmp     *qmp
 	serial  net.Conn
 	ports   ports
@@ -43,35 +45,49 @@ type qemu struct {
 
 // startQEMU starts the machine on the disk in c.Dir.
 func startQEMU(c Config, m machine) (*qemu, error) {
-	var far []*os.File
-	var near []net.Conn
-	closeFar := func() error {
-		var errs []error
-		for _, f := range far {
-			errs = append(errs, f.Close())
-		}
-		return errors.Join(errs...)
-	}
-	for _, name := range channels {
-		conn, file, err := socketPair(name)
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("connect to QEMU: %w", err), closeFar())
-		}
-		near, far = append(near, conn), append(far, file)
+	near, far, err := connect()
+	if err != nil {
+		return nil, fmt.Errorf("connect to QEMU: %w", err)
 	}
 	q := &qemu{
-		cmd: exec.Command(m.binary, m.arguments(c)...), qmp: newQMP(near[0]), serial: near[1],
+		cmd: exec.Command(m.binary, m.arguments(c)...), near: near, serial: near[1],
 		ports: ports{near[2], near[3], near[4], near[5], near[6]}, done: make(chan struct{}),
+	}
+	if q.qmp, err = newQMP(near[0]); err != nil {
+		return nil, errors.Join(err, closeAll(far), q.close())
 	}
 	q.cmd.Dir, q.cmd.Env, q.cmd.ExtraFiles, q.cmd.Stderr = c.Dir, toolEnv(), far, &q.stderr
 	q.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	q.cmd.WaitDelay = time.Second
 	started := make(chan error, 1)
 	go q.run(started, c.MemoryMiB)
-	if err := errors.Join(<-started, closeFar()); err != nil {
-		return nil, fmt.Errorf("start QEMU: %w", err)
+	if err := errors.Join(<-started, closeAll(far)); err != nil {
+		return nil, errors.Join(fmt.Errorf("start QEMU: %w", err), q.close())
 	}
 	return q, nil
+}
+
+// connect makes a socket pair for each channel.
+func connect() (near []net.Conn, far []*os.File, err error) {
+	for _, name := range channels {
+		conn, file, err := socketPair(name)
+		if err != nil {
+			return nil, nil, errors.Join(err, closeAll(near), closeAll(far))
+		}
+		near, far = append(near, conn), append(far, file)
+	}
+	return near, far, nil
+}
+
+// close closes the host's ends of all channels.
+func (q *qemu) close() error { return closeAll(q.near) }
+
+func closeAll[C io.Closer](closers []C) error {
+	var errs []error
+	for _, c := range closers {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // run starts the process and waits for it, all on one thread: the kernel kills QEMU when

@@ -1,7 +1,6 @@
 package guest
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,9 +16,9 @@ type qmp struct {
 	gone chan struct{} // closed when QEMU has hung up
 
 	replies chan qmpMessage
+	ready   bool // capabilities are negotiated; of the reader
 
-	mu    sync.Mutex // one command at a time
-	ready bool       // capabilities are negotiated
+	mu sync.Mutex // one command at a time
 
 	reasonMu sync.Mutex
 	reason   string
@@ -36,10 +35,15 @@ type qmpMessage struct {
 	} `json:"data"`
 }
 
-func newQMP(conn net.Conn) *qmp {
+// newQMP may be called before QEMU runs.
+func newQMP(conn net.Conn) (*qmp, error) {
+	// QEMU takes no other command, and reports no events, before this one.
+	if _, err := conn.Write([]byte(`{"execute":"qmp_capabilities"}` + "\n")); err != nil {
+		return nil, fmt.Errorf("QEMU's monitor: %w", err)
+	}
 	q := &qmp{conn: conn, gone: make(chan struct{}), replies: make(chan qmpMessage, 1)}
 	go q.read()
-	return q
+	return q, nil
 }
 
 func (q *qmp) read() {
@@ -55,6 +59,8 @@ func (q *qmp) read() {
 			q.reasonMu.Lock()
 			q.reason = m.Data.Reason
 			q.reasonMu.Unlock()
+		case m.Event == "" && !q.ready:
+			q.ready = m.Return != nil
 		case m.Return != nil || m.Error != nil:
 			q.replies <- m
 		}
@@ -81,16 +87,10 @@ func (q *qmp) shutdownReason() string {
 }
 
 // human runs a command of the human monitor and returns what it prints.
-func (q *qmp) human(ctx context.Context, line string) (string, error) {
+func (q *qmp) human(line string) (string, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !q.ready {
-		if _, err := q.do(ctx, "qmp_capabilities", nil); err != nil {
-			return "", err
-		}
-		q.ready = true
-	}
-	raw, err := q.do(ctx, "human-monitor-command", map[string]string{"command-line": line})
+	raw, err := q.do("human-monitor-command", map[string]string{"command-line": line})
 	if err != nil {
 		return "", err
 	}
@@ -105,12 +105,8 @@ func (q *qmp) human(ctx context.Context, line string) (string, error) {
 // anyone, and would be taken for that of the next command.
 const replyTimeout = 30 * time.Second
 
-func (q *qmp) do(ctx context.Context, command string, arguments any) (json.RawMessage, error) {
-	request := map[string]any{"execute": command}
-	if arguments != nil {
-		request["arguments"] = arguments
-	}
-	line, err := json.Marshal(request)
+func (q *qmp) do(command string, arguments any) (json.RawMessage, error) {
+	line, err := json.Marshal(map[string]any{"execute": command, "arguments": arguments})
 	if err != nil {
 		return nil, err
 	}
