@@ -3,8 +3,8 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -24,24 +24,18 @@ type RunInfo struct {
 	Files []string
 }
 
-// alive tells whether the process that works on a run still exists. A run of another
-// host is taken for alive: only that host can tell.
-func alive(r journal.Run) bool {
-	host, err := os.Hostname()
-	if err != nil || host != r.Host {
-		return true
-	}
-	start, err := processStart(r.PID)
-	return err == nil && start == r.PIDStart
-}
-
-func info(r journal.Run) (RunInfo, error) {
+func (e *Engine) info(r journal.Run) (RunInfo, error) {
 	var src sources
 	if err := json.Unmarshal(r.Request, &src); err != nil {
 		return RunInfo{}, fmt.Errorf("run %s: read its request: %w", r.ID, err)
 	}
-	out := RunInfo{Run: r, Interrupted: r.State == event.Running && !alive(r), Files: src.Request.Files}
-	return out, nil
+	out := RunInfo{Run: r, Files: src.Request.Files}
+	if r.State != event.Running {
+		return out, nil
+	}
+	running, err := e.alive(r.ID)
+	out.Interrupted = !running
+	return out, err
 }
 
 // Runs lists the latest n runs, newest first; 0 means all.
@@ -52,7 +46,7 @@ func (e *Engine) Runs(ctx context.Context, n int) ([]RunInfo, error) {
 	}
 	var out []RunInfo
 	for _, r := range runs {
-		i, err := info(r)
+		i, err := e.info(r)
 		if err != nil {
 			return nil, err
 		}
@@ -67,7 +61,7 @@ func (e *Engine) Run(ctx context.Context, id string) (RunInfo, []journal.Node, e
 	if err != nil {
 		return RunInfo{}, nil, err
 	}
-	i, err := info(r)
+	i, err := e.info(r)
 	if err != nil {
 		return RunInfo{}, nil, err
 	}
@@ -99,11 +93,26 @@ func (e *Engine) Resume(ctx context.Context, id string, sink event.Sink) (*Repor
 	if err != nil {
 		return nil, nil, err
 	}
-	switch {
-	case r.State == event.Done:
-		return nil, nil, fmt.Errorf("run %s is finished; there is nothing to resume", r.ID)
-	case r.State == event.Running && alive(r):
-		return nil, nil, fmt.Errorf("run %s is still going on, in process %d on %s", r.ID, r.PID, r.Host)
+	release, err := e.claimRun(r.ID)
+	if err != nil {
+		return nil, nil, err
+	}
+	report, diags, err := e.resume(ctx, r.ID, sink)
+	return report, diags, errors.Join(err, release())
+}
+
+// ErrFinished is wrapped by the error of resuming a run that has nothing left to do.
+var ErrFinished = errors.New("the run is finished; there is nothing to resume")
+
+// resume works on a run that this process has claimed. What the journal said before
+// that may have been another process's doing.
+func (e *Engine) resume(ctx context.Context, id string, sink event.Sink) (*Report, diag.List, error) {
+	r, err := e.journal.Run(ctx, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	if r.State == event.Done {
+		return nil, nil, fmt.Errorf("resume run %s: %w", r.ID, ErrFinished)
 	}
 	var src sources
 	if err := json.Unmarshal(r.Request, &src); err != nil {
@@ -171,11 +180,13 @@ func (e *Engine) settle(ctx context.Context, id string, dry bool) (*GCReport, er
 		in := intents[i]
 		running, seen := busy[in.Run]
 		if !seen {
-			r, err := e.journal.Run(ctx, in.Run)
+			// The run that is asked for by name is claimed by the caller.
+			if running, err = e.alive(in.Run); id != "" {
+				running = false
+			}
 			if err != nil {
 				return report, err
 			}
-			running = r.State == event.Running && alive(r)
 			busy[in.Run] = running
 			if running {
 				report.Running = append(report.Running, in.Run)

@@ -23,6 +23,7 @@ import (
 	"github.com/gildhq/gild/engine/plan"
 	"github.com/gildhq/gild/engine/spec"
 	"github.com/gildhq/gild/engine/step"
+	"golang.org/x/sys/unix"
 )
 
 // Config is what an engine is made of.
@@ -156,7 +157,13 @@ func (e *Engine) Build(ctx context.Context, req Request, sink event.Sink) (*Repo
 	if diags.HasErrors() {
 		return nil, diags, diags.Err()
 	}
-	return e.build(ctx, newRunID(e.config.Now()), src, sink, false)
+	id := newRunID(e.config.Now())
+	release, err := e.claimRun(id)
+	if err != nil {
+		return nil, diags, err
+	}
+	report, diags, err := e.build(ctx, id, src, sink, false)
+	return report, diags, errors.Join(err, release())
 }
 
 // build prepares and executes one run; adopt says that the journal knows it already.
@@ -171,4 +178,42 @@ func (e *Engine) build(ctx context.Context, run string, src sources, sink event.
 	b.run = run
 	report, err := b.execute(ctx, adopt)
 	return report, diags, errors.Join(err, b.close())
+}
+
+// ErrRunning is wrapped by the errors of calls that want a run to themselves while a
+// process works on it.
+var ErrRunning = errors.New("the run is still going on")
+
+// claimRun takes a run for this process. The kernel gives it back when the process ends
+// in whatever way, so that a run can be told dead from alive without asking for its
+// process, which another container may have.
+func (e *Engine) claimRun(id string) (release func() error, err error) {
+	dir := filepath.Join(e.runs(), id)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make the log folder: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("claim run %s: %w", id, err)
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = ErrRunning
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("claim run %s: %w", id, err), f.Close())
+	}
+	return f.Close, nil
+}
+
+// alive reports whether a process works on the run.
+func (e *Engine) alive(id string) (bool, error) {
+	release, err := e.claimRun(id)
+	if errors.Is(err, ErrRunning) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return false, release()
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -45,13 +44,11 @@ type execution struct {
 func (b *prepared) execute(ctx context.Context, adopt bool) (*Report, error) {
 	x := &execution{prepared: b, mask: run.NewMask(b.secrets.all()...), logs: filepath.Join(b.Engine.runs(), b.run), failed: map[string]map[string]bool{}}
 	x.guests = &guests{x: x, open: map[string]*sharedGuest{}}
-	if err := os.MkdirAll(x.logs, 0o755); err != nil {
-		return nil, fmt.Errorf("make the log folder: %w", err)
-	}
 	written, err := b.saveLocks()
 	if err != nil {
 		return nil, err
 	}
+	b.src.Locks = b.lockTexts()
 	if err := x.begin(ctx, adopt); err != nil {
 		return nil, err
 	}
@@ -77,14 +74,6 @@ func (b *prepared) execute(ctx context.Context, adopt bool) (*Report, error) {
 
 // begin records the run, with all that resuming it takes.
 func (x *execution) begin(ctx context.Context, adopt bool) error {
-	pid := os.Getpid()
-	start, err := processStart(pid)
-	if err != nil {
-		return err
-	}
-	if adopt {
-		return x.journal.Adopt(ctx, x.run, pid, start)
-	}
 	request, err := json.Marshal(x.src)
 	if err != nil {
 		return fmt.Errorf("record the run: %w", err)
@@ -93,25 +82,12 @@ func (x *execution) begin(ctx context.Context, adopt bool) error {
 	if err != nil {
 		return err
 	}
+	if adopt {
+		return x.journal.Adopt(ctx, x.run, os.Getpid(), host)
+	}
 	return x.journal.StartRun(ctx, journal.Run{
-		ID: x.run, State: event.Running, Started: x.config.Now(), PID: pid, PIDStart: start, Host: host, Request: request,
+		ID: x.run, State: event.Running, Started: x.config.Now(), PID: os.Getpid(), Host: host, Request: request,
 	})
-}
-
-// processStart identifies a process beyond its number: when it was started, in clock
-// ticks since the host booted, from field 22 of /proc/PID/stat (see proc(5)).
-func processStart(pid int) (string, error) {
-	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return "", err
-	}
-	// The command's name, in parentheses, may hold spaces.
-	_, rest, _ := strings.Cut(string(data[strings.LastIndexByte(string(data), ')'):]), " ")
-	fields := strings.Fields(rest)
-	if len(fields) < 20 {
-		return "", fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
-	}
-	return fields[19], nil
 }
 
 // tasks turns the nodes of the plan into tasks.

@@ -46,20 +46,32 @@ func (b *prepared) lockFor(p *spec.Pipeline) (*lockFile, error) {
 	if l, ok := b.lockMap[path]; ok {
 		return l, nil
 	}
-	l, err := readLock(path)
+	text, kept := b.src.Locks[path]
+	if !kept {
+		var err error
+		if text, err = os.ReadFile(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	l, err := parseLock(path, text)
 	if err == nil {
 		b.lockMap[path] = l
 	}
 	return l, err
 }
 
-func readLock(path string) (*lockFile, error) {
-	l := &lockFile{Version: 1, path: path}
-	text, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+// lockTexts are the lock files in use, as resuming the run needs them.
+func (b *prepared) lockTexts() map[string][]byte {
+	texts := map[string][]byte{}
+	for path, l := range b.lockMap {
+		texts[path] = l.text
 	}
-	if err == nil {
+	return texts
+}
+
+func parseLock(path string, text []byte) (*lockFile, error) {
+	l := &lockFile{Version: 1, path: path, text: text}
+	if len(text) > 0 {
 		dec := yaml.NewDecoder(bytes.NewReader(text))
 		dec.KnownFields(true)
 		if err := dec.Decode(l); err != nil {
@@ -68,7 +80,6 @@ func readLock(path string) (*lockFile, error) {
 		if l.Version != 1 {
 			return nil, fmt.Errorf("read %s: its version is %d, and this gild knows 1", path, l.Version)
 		}
-		l.text = text
 	}
 	if l.Bases == nil {
 		l.Bases = map[string]map[string]string{}
@@ -88,11 +99,28 @@ func (l *lockFile) save() (changed bool, err error) {
 	if bytes.Equal(buf.Bytes(), l.text) {
 		return false, nil
 	}
-	tmp := l.path + ".new"
-	if err := os.WriteFile(tmp, buf.Bytes(), 0o644); err != nil {
+	l.text = buf.Bytes()
+	if err := replaceFile(l.path, l.text); err != nil {
 		return false, fmt.Errorf("write %s: %w", l.path, err)
 	}
-	return true, os.Rename(tmp, l.path)
+	return true, nil
+}
+
+// replaceFile writes a file of the user's: whole or not at all, whoever else writes it.
+func replaceFile(path string, text []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
 }
 
 // saveLocks writes all lock files that changed.

@@ -101,6 +101,9 @@ func (b *prepared) close() error {
 func (e *Engine) secretKey() ([]byte, error) {
 	path := filepath.Join(e.config.State, "secret.key")
 	key, err := os.ReadFile(path)
+	if err == nil && len(key) != sha256.Size {
+		return nil, fmt.Errorf("%s is damaged: it has %d bytes, not %d; remove it, and steps with secrets are built again", path, len(key), sha256.Size)
+	}
 	if err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return key, err
 	}

@@ -27,6 +27,8 @@ type sources struct {
 	ParamsText []byte
 	// Epoch is SOURCE_DATE_EPOCH, or empty.
 	Epoch string
+	// Locks are the gild.lock files as the run used them, by path; nil before it began.
+	Locks map[string][]byte
 }
 
 type sourceFile struct {

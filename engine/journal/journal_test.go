@@ -57,7 +57,7 @@ func TestRuns(t *testing.T) {
 	ctx := t.Context()
 	path := filepath.Join(t.TempDir(), "gild.db")
 	j := open(t, path)
-	one := journal.Run{ID: "run-1", State: event.Running, Started: noon, PID: 12, PIDStart: "345", Host: "here", Request: json.RawMessage(`{"files":["web.yaml"]}`)}
+	one := journal.Run{ID: "run-1", State: event.Running, Started: noon, PID: 12, Host: "here", Request: json.RawMessage(`{"files":["web.yaml"]}`)}
 	two := journal.Run{ID: "run-22", State: event.Running, Started: noon.Add(time.Hour)}
 	three := journal.Run{ID: "run-23", State: event.Running, Started: noon.Add(time.Hour)}
 	for _, r := range []journal.Run{one, two, three} {
@@ -65,12 +65,12 @@ func TestRuns(t *testing.T) {
 	}
 	must(t, j.EndRun(ctx, "run-1", event.Failed, 3, noon.Add(time.Minute)))
 	must(t, j.EndRun(ctx, "run-22", event.Cancelled, 130, noon.Add(2*time.Hour)))
-	must(t, j.Adopt(ctx, "run-22", 99, "1000"))
+	must(t, j.Adopt(ctx, "run-22", 99, "there"))
 	must(t, j.Close())
 
 	j = open(t, path)
 	one.State, one.ExitCode, one.Ended = event.Failed, 3, noon.Add(time.Minute)
-	two.PID, two.PIDStart = 99, "1000"
+	two.PID, two.Host = 99, "there"
 	got, err := j.Runs(ctx, 0)
 	must(t, err)
 	if diff := cmp.Diff([]journal.Run{three, two, one}, got); diff != "" {

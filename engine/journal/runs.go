@@ -24,11 +24,9 @@ type Run struct {
 	ExitCode int
 	// Started and Ended are in UTC with nanoseconds; Ended is zero until the run has ended.
 	Started, Ended time.Time
-	// PID and PIDStart identify the process that works on the run, on Host: a number used
-	// again by another process has another start.
-	PID      int
-	PIDStart string
-	Host     string
+	// PID is the process that works or worked on the run, on Host: for people to look at.
+	PID  int
+	Host string
 	// Request is what was asked, for resume. Nil when none was given.
 	Request json.RawMessage
 }
@@ -36,10 +34,10 @@ type Run struct {
 // StartRun records a new run, durably. It fails when the id is taken.
 func (j *Journal) StartRun(ctx context.Context, r Run) error {
 	return j.durable(ctx, func(tx *sqlite.Tx) error {
-		n, err := tx.Exec(`INSERT INTO runs (id, state, exit_code, started, ended, pid, pid_start, host, request)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`,
+		n, err := tx.Exec(`INSERT INTO runs (id, state, exit_code, started, ended, pid, host, request)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`,
 			r.ID, string(r.State), r.ExitCode, sqlite.FromTime(r.Started), sqlite.FromTime(r.Ended),
-			r.PID, r.PIDStart, r.Host, string(r.Request))
+			r.PID, r.Host, string(r.Request))
 		if err == nil && n == 0 {
 			return &refused{fmt.Errorf("start run %q: there is a run with this id", r.ID)}
 		}
@@ -53,11 +51,11 @@ func (j *Journal) EndRun(ctx context.Context, id string, state event.State, exit
 		string(state), exit, sqlite.FromTime(at), id)
 }
 
-// Adopt records, durably, that another process of the same host works on the run from now on: it
-// is running again. The error wraps [ErrNoRun] when there is no such run.
-func (j *Journal) Adopt(ctx context.Context, id string, pid int, pidStart string) error {
-	return j.updateRun(ctx, id, `UPDATE runs SET state = ?, exit_code = 0, ended = 0, pid = ?, pid_start = ? WHERE id = ?`,
-		string(event.Running), pid, pidStart, id)
+// Adopt records, durably, that another process works on the run from now on: it is
+// running again. The error wraps [ErrNoRun] when there is no such run.
+func (j *Journal) Adopt(ctx context.Context, id string, pid int, host string) error {
+	return j.updateRun(ctx, id, `UPDATE runs SET state = ?, exit_code = 0, ended = 0, pid = ?, host = ? WHERE id = ?`,
+		string(event.Running), pid, host, id)
 }
 
 func (j *Journal) updateRun(ctx context.Context, id, query string, args ...any) error {
@@ -106,12 +104,12 @@ func (j *Journal) Run(ctx context.Context, id string) (Run, error) {
 func (j *Journal) selectRuns(ctx context.Context, where string, args ...any) ([]Run, error) {
 	var runs []Run
 	err := j.db.Read(ctx, func(tx *sqlite.Tx) error {
-		return tx.Each(`SELECT id, state, exit_code, started, ended, pid, pid_start, host, request FROM runs `+where, args,
+		return tx.Each(`SELECT id, state, exit_code, started, ended, pid, host, request FROM runs `+where, args,
 			func(scan func(...any) error) error {
 				var r Run
 				var started, ended int64
 				var request string
-				if err := scan(&r.ID, &r.State, &r.ExitCode, &started, &ended, &r.PID, &r.PIDStart, &r.Host, &request); err != nil {
+				if err := scan(&r.ID, &r.State, &r.ExitCode, &started, &ended, &r.PID, &r.Host, &request); err != nil {
 					return err
 				}
 				r.Started, r.Ended = sqlite.ToTime(started), sqlite.ToTime(ended)

@@ -7,7 +7,6 @@ CREATE TABLE runs (
 	started   INTEGER NOT NULL,
 	ended     INTEGER NOT NULL,
 	pid       INTEGER NOT NULL,
-	pid_start TEXT NOT NULL,
 	host      TEXT NOT NULL,
 	request   TEXT NOT NULL
 ) STRICT;
