@@ -32,8 +32,10 @@ var platforms = map[string]platform{
 	"amd64": {
 		// Not "max": with it, on QEMU 7.2 and a busy host, systemd in the guest failed at random
 		// with "invalid argument", and never did without AVX, which that version was the first
-		// to emulate. Nehalem is the newest processor that lacks it.
-		binary: "qemu-system-x86_64", pkg: "qemu-system-x86", kind: "pc,graphics=off", tcgCPU: "Nehalem",
+		// to emulate. Nehalem is the newest processor that lacks it. Of Intel's processors
+		// Linux believes that they need Meltdown's remedy, which flushes the emulator's TLB at
+		// each system call: AMD's name saves 28 % of the processor time of a boot (24 s for 33 s).
+		binary: "qemu-system-x86_64", pkg: "qemu-system-x86", kind: "pc,graphics=off", tcgCPU: "Nehalem,vendor=AuthenticAMD",
 		firmwarePkg: "ovmf",
 		firmware: [][2]string{
 			{"/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"},
