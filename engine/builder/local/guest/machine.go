@@ -62,9 +62,9 @@ func chooseMachine(ctx context.Context, c Config) (machine, error) {
 	if !ok {
 		return machine{}, fmt.Errorf("no machine for architecture %q: amd64 and arm64 are known", c.Arch)
 	}
-	binary, err := exec.LookPath(p.binary)
+	binary, err := p.find(c.Arch)
 	if err != nil {
-		return machine{}, fmt.Errorf("no emulator for %s: %w: install %s", c.Arch, err, p.pkg)
+		return machine{}, err
 	}
 	firmware, err := p.chooseFirmware(c)
 	if err != nil {
@@ -77,6 +77,15 @@ func chooseMachine(ctx context.Context, c Config) (machine, error) {
 		m.args = append(m.args, "-accel", "tcg,thread=multi,tb-size=256", "-cpu", p.tcgCPU)
 	}
 	return m, nil
+}
+
+// find looks for the emulator of an architecture.
+func (p platform) find(arch string) (string, error) {
+	binary, err := exec.LookPath(p.binary)
+	if err != nil {
+		return "", fmt.Errorf("no emulator for %s: %w: install %s", arch, err, p.pkg)
+	}
+	return binary, nil
 }
 
 func (c Config) useKVM(ctx context.Context) bool {
