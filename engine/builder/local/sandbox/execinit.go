@@ -134,13 +134,19 @@ func prepareExec(spec execSpec) error {
 func ignoreSignals() {
 	signal.Notify(make(chan os.Signal, 1))
 	const preempt, children = syscall.SIGURG, syscall.SIGCHLD // the runtime and reap need them
-	ignore := [4]uint64{1}                                    // struct sigaction with SIG_IGN
+	var byDefault, ignore [4]uint64                           // struct sigaction with SIG_DFL, and with SIG_IGN
+	ignore[0] = 1
 	for sig := syscall.Signal(1); sig <= 64; sig++ {
-		libc := sig >= 32 && sig <= 34 // Go doesn't handle them, so it wouldn't reset them either
-		if sig == preempt || sig == children || libc {
+		action := &ignore
+		if sig == preempt || sig == children {
 			continue
 		}
-		unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&ignore)), 0, 8, 0, 0)
+		if sig >= 32 && sig <= 34 {
+			// libc's own. Go doesn't handle them, so it wouldn't reset them for the command
+			// either, and make(1) starts what it runs with two of them ignored.
+			action = &byDefault
+		}
+		unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(action)), 0, 8, 0, 0)
 	}
 }
 

@@ -14,11 +14,7 @@ import (
 const ownProgram = "/proc/self/exe"
 
 // program is this program as container root can start it.
-type program struct {
-	path string
-	// copied holds the copy open while it is in use; nil when there is none.
-	copied *os.File
-}
+type program struct{ path string }
 
 // findProgram returns this program as it can be started once the ids are taken, which
 // takeIDs does. Where only its owner may run it, it is copied into memory.
@@ -41,22 +37,24 @@ func findProgram(takeIDs func() error) (program, error) {
 	if err != nil {
 		return program{}, fmt.Errorf("copy gild, which other users may not run, into memory: %w", err)
 	}
-	return program{path: fmt.Sprintf("/proc/self/fd/%d", memory.Fd()), copied: memory}, nil
+	return program{path: fmt.Sprintf("/proc/self/fd/%d", memory)}, nil
 }
 
-func copyToMemory(file *os.File) (*os.File, error) {
+// copyToMemory returns a descriptor of the copy, which stays open as long as the process
+// lives. It is none of an *os.File, which would be closed once nothing refers to it.
+func copyToMemory(file *os.File) (int, error) {
 	fd, err := unix.MemfdCreate("gild", unix.MFD_CLOEXEC|unix.MFD_EXEC)
 	if errors.Is(err, unix.EINVAL) { // before Linux 6.3 every such file could be run
 		fd, err = unix.MemfdCreate("gild", unix.MFD_CLOEXEC)
 	}
 	if err != nil {
-		return nil, err
+		return -1, err
 	}
 	memory := os.NewFile(uintptr(fd), "gild")
 	if _, err := io.Copy(memory, file); err != nil {
-		return nil, errors.Join(err, memory.Close())
+		return -1, errors.Join(err, memory.Close())
 	}
 	// A file that is open for writing can't be started.
-	again, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", fd))
+	again, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	return again, errors.Join(err, memory.Close())
 }
