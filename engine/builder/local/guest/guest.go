@@ -186,13 +186,14 @@ func (g *Guest) watch() {
 	g.fail(&BootError{Reason: g.qemu.qmp.shutdownReason(), Console: g.console.tail()})
 }
 
-// sawFault is told by the console that the guest can't go on.
+// sawFault is told by the console that the guest can't go on. A guest that answers can
+// be asked what is wrong with it, unless its kernel is gone.
 func (g *Guest) sawFault(reason string, fatal bool) {
-	if !fatal && g.agent.answered() {
-		return
-	}
-	// The lines that explain it may still be on their way.
+	// The lines that explain it, or the agent's first words, may still be on their way.
 	time.AfterFunc(faultDelay, func() {
+		if !fatal && g.agent.answered() {
+			return
+		}
 		g.fail(&BootError{Reason: reason, Console: g.console.tail()})
 	})
 }

@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -20,8 +22,13 @@ import (
 // boot starts a guest of the Debian disk that ends with the test.
 func boot(tb testing.TB, firmware string) *Guest {
 	tb.Helper()
+	return bootDisk(tb, debianDisk(tb), firmware)
+}
+
+func bootDisk(tb testing.TB, raw, firmware string) *Guest {
+	tb.Helper()
 	g, err := Start(tb.Context(), Config{
-		Disk: debianDisk(tb), Arch: "amd64", Firmware: firmware, Dir: tb.TempDir(), Token: "test-" + firmware, Accel: TCG,
+		Disk: raw, Arch: "amd64", Firmware: firmware, Dir: tb.TempDir(), Token: tb.Name(), Accel: TCG,
 	})
 	must(tb, err)
 	tb.Cleanup(func() { must(tb, g.Close()) })
@@ -523,9 +530,7 @@ func testPanic(t *testing.T, g *Guest) {
 	if _, err := g.Dial(t.Context(), 80); !errors.As(err, &fault) {
 		t.Errorf("Dial of a guest that is gone: %v, want why", err)
 	}
-	if pids := guests(t, "test-bios"); len(pids) > 0 {
-		t.Errorf("QEMU is still there: %v", pids)
-	}
+	eventually(t, "QEMU ends", func() bool { return len(guests(t, "TestBIOS")) == 0 })
 }
 
 // TestUEFI boots the same disk with the other firmware, until it switches itself off.
@@ -542,6 +547,25 @@ func TestUEFI(t *testing.T) {
 	}
 	must(t, g.Close())
 	must(t, g.Close())
+}
+
+// TestEmergency boots a disk whose boot ends in emergency mode: it can be asked why.
+func TestEmergency(t *testing.T) {
+	t.Parallel()
+	fstab := filepath.Join(t.TempDir(), "fstab")
+	must(t, os.WriteFile(fstab, []byte("LABEL=nowhere /data ext4 x-systemd.device-timeout=1s 0 2\n"), 0o600))
+	g := bootDisk(t, changedDisk(t, "rm /etc/fstab", "cd /etc", "write "+fstab+" fstab"), "bios")
+	eventually(t, "the console speaks of emergency mode", func() bool { return strings.Contains(g.Console(), "emergency mode") })
+	time.Sleep(2 * faultDelay)
+	var state bytes.Buffer
+	err := g.Exec(t.Context(), step.Cmd{Argv: []string{"systemctl", "is-system-running", "--wait"}, Stdout: &state})
+	var exit *step.ExitError
+	if !errors.As(err, &exit) || state.String() != "maintenance\n" {
+		t.Errorf("state %q, %v, want maintenance", state.String(), err)
+	}
+	if got := output(t, g, "systemctl", "is-active", "emergency.target"); got != "active\n" {
+		t.Errorf("emergency.target is %q", got)
+	}
 }
 
 func randomBytes(n int) []byte {

@@ -151,9 +151,9 @@ func changedDisk(tb testing.TB, commands ...string) string {
 	offset := int64(0)
 	raw := filepath.Join(tb.TempDir(), "disk.raw")
 	must(tb, copyDisk(tb.Context(), raw, debianDisk(tb), &offset, "amd64"))
-	for _, c := range commands {
-		tool(tb, "debugfs", "-w", "-R", c, fmt.Sprintf("%s?offset=%d", raw, offset))
-	}
+	script := filepath.Join(tb.TempDir(), "script")
+	must(tb, os.WriteFile(script, []byte(strings.Join(commands, "\n")+"\n"), 0o600))
+	tool(tb, "debugfs", "-w", "-f", script, fmt.Sprintf("%s?offset=%d", raw, offset))
 	return raw
 }
 
