@@ -454,8 +454,9 @@ func FuzzSplitter(f *testing.F) {
 
 // BenchmarkBoot boots until nothing of the boot is left to do.
 func BenchmarkBoot(b *testing.B) {
+	raw := debianDisk(b)
 	for b.Loop() {
-		g, err := Start(b.Context(), Config{Disk: debianDisk(b), Arch: "amd64", Firmware: "bios", Dir: b.TempDir(), Token: "benchmark"})
+		g, err := Start(b.Context(), Config{Disk: raw, Arch: "amd64", Firmware: "bios", Dir: b.TempDir(), Token: "benchmark"})
 		must(b, err)
 		b.ReportMetric(time.Since(g.PoweredOn()).Seconds(), "s/answer")
 		output(b, g, "systemctl", "is-system-running", "--wait")
@@ -465,6 +466,7 @@ func BenchmarkBoot(b *testing.B) {
 
 func BenchmarkGuest(b *testing.B) {
 	g := boot(b, "bios")
+	output(b, g, "systemctl", "is-system-running", "--wait")
 	b.Run("exec", func(b *testing.B) {
 		for b.Loop() {
 			output(b, g, "true")
