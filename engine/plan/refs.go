@@ -42,7 +42,7 @@ func fileRefs(schema []byte, with spec.Value) []fileRef {
 func (s *schemaNode) walk(value any, pointer string, refs *[]fileRef) {
 	switch v := value.(type) {
 	case string:
-		if s.Format == "gild-path" || s.Format == "gild-script" && IsScriptFile(v) {
+		if s.Format == "gild-path" || s.Format == "gild-script" && isScriptFile(v) {
 			*refs = append(*refs, fileRef{pointer, v})
 		}
 	case []any:
@@ -76,7 +76,7 @@ var pointerEscaper = strings.NewReplacer("~", "~0", "/", "~1")
 
 func escapePointer(name string) string { return pointerEscaper.Replace(name) }
 
-// IsScriptFile tells whether a "gild-script" value names a file.
-func IsScriptFile(v string) bool {
+// isScriptFile tells whether a "gild-script" value names a file.
+func isScriptFile(v string) bool {
 	return (strings.HasPrefix(v, "./") || strings.HasPrefix(v, "../")) && !strings.Contains(v, "\n")
 }

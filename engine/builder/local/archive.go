@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/gildhq/gild/engine/builder"
+	"github.com/gildhq/gild/engine/builder/local/disk"
 	"github.com/gildhq/gild/engine/builder/local/sandbox"
 	"github.com/gildhq/gild/engine/spec"
 )
@@ -283,7 +284,7 @@ func fetchIndex(ctx context.Context, ids sandbox.IDs, tmp *tempDir, j bootstrapJ
 	if err := runBootstrapJob(ctx, ids, tmp, j, &said); err != nil {
 		return nil, fmt.Errorf("%w\n%s", err, said.String())
 	}
-	return readIndex(filepath.Join(tmp.path, "fs/var/lib/apt/lists"))
+	return readIndex(ctx, filepath.Join(tmp.path, "fs/var/lib/apt/lists"))
 }
 
 // runBootstrapJob runs mmdebstrap on the tree fs of a temporary folder.
@@ -294,7 +295,7 @@ func runBootstrapJob(ctx context.Context, ids sandbox.IDs, tmp *tempDir, j boots
 
 // readIndex digests package lists. File names begin with the archive's address, which
 // is left out: two mirrors of the same state are the same base.
-func readIndex(dir string) (map[string]string, error) {
+func readIndex(ctx context.Context, dir string) (map[string]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
@@ -305,7 +306,7 @@ func readIndex(dir string) (map[string]string, error) {
 		path := filepath.Join(dir, e.Name())
 		switch _, rest, _ := strings.Cut(e.Name(), "_dists_"); {
 		case strings.HasSuffix(rest, "_Packages"):
-			sum, err := fileDigest(path)
+			sum, _, err := disk.Digest(ctx, path, nil)
 			if err != nil {
 				return nil, err
 			}
@@ -326,19 +327,6 @@ func readIndex(dir string) (map[string]string, error) {
 	slices.Sort(sums)
 	sum := sha256.Sum256([]byte(strings.Join(sums, "\n")))
 	return map[string]string{"index": "sha256:" + hex.EncodeToString(sum[:]), "clock": clock.UTC().Format(time.RFC3339)}, nil
-}
-
-func fileDigest(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // releaseDate reads the Date field of a Release file.

@@ -98,7 +98,7 @@ func TestReadIndex(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		lock, err := readIndex(dir)
+		lock, err := readIndex(t.Context(), dir)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -114,7 +114,7 @@ func TestReadIndex(t *testing.T) {
 	if one["index"] == read("a.example_debian", "Package: y\n")["index"] {
 		t.Error("other packages gave the same index")
 	}
-	if _, err := readIndex(t.TempDir()); err == nil {
+	if _, err := readIndex(t.Context(), t.TempDir()); err == nil {
 		t.Error("an empty folder was taken for an index")
 	}
 }
