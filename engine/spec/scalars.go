@@ -3,12 +3,12 @@ package spec
 import (
 	"errors"
 	"fmt"
-	"math"
 	"math/big"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
+
+	"github.com/gildhq/gild/engine/step"
 )
 
 var sizeUnits = map[string]int64{
@@ -50,60 +50,6 @@ func ParseSize(text string) (int64, error) {
 	return n.Num().Int64(), nil
 }
 
-var durationUnits = []struct {
-	name string
-	unit time.Duration
-}{
-	{"w", 7 * 24 * time.Hour}, {"d", 24 * time.Hour}, {"h", time.Hour}, {"m", time.Minute}, {"s", time.Second},
-}
-
-var (
-	durationText = regexp.MustCompile(`^(?:[0-9]+[a-zA-Z]*)+$`)
-	durationPart = regexp.MustCompile(`([0-9]+)([a-zA-Z]*)`)
-)
-
-// ParseDuration reads a duration such as "30s", "5m", "1h30m" or "90d". The units are
-// w, d, h, m and s, largest first and each at most once; a day is 24 hours. A duration
-// without a unit is an error.
-func ParseDuration(text string) (time.Duration, error) {
-	if !durationText.MatchString(text) {
-		return 0, fmt.Errorf("%q is not a duration such as 30s, 5m, 1h30m or 90d", text)
-	}
-	var total time.Duration
-	next := 0
-	for _, part := range durationPart.FindAllStringSubmatch(text, -1) {
-		i, err := durationUnit(text, part[2], next)
-		if err != nil {
-			return 0, err
-		}
-		next = i + 1
-		n, err := strconv.ParseInt(part[1], 10, 64)
-		unit := durationUnits[i].unit
-		if err != nil || n > (math.MaxInt64-int64(total))/int64(unit) {
-			return 0, fmt.Errorf("the duration %q is too long", text)
-		}
-		total += time.Duration(n) * unit
-	}
-	return total, nil
-}
-
-// durationUnit returns the index of a unit that must not come before next.
-func durationUnit(text, name string, next int) (int, error) {
-	if name == "" {
-		return 0, fmt.Errorf("the duration %q has no unit: s, m, h, d or w", text)
-	}
-	for i, u := range durationUnits {
-		if u.name != name {
-			continue
-		}
-		if i < next {
-			return 0, fmt.Errorf("the duration %q must have its units from large to small, each once", text)
-		}
-		return i, nil
-	}
-	return 0, fmt.Errorf("the duration %q has the unit %q; units are s, m, h, d and w", text, name)
-}
-
 var semver = regexp.MustCompile(`^(0|[1-9]\d{0,17})\.(0|[1-9]\d{0,17})\.(0|[1-9]\d{0,17})` +
 	`(?:-(?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(?:\.(?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*)?` +
 	`(?:\+[0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*)?$`)
@@ -137,7 +83,7 @@ var formats = map[string]struct {
 	check func(string) error
 }{
 	"gild-size":     {"bad-size", func(s string) error { _, err := ParseSize(s); return err }},
-	"gild-duration": {"bad-duration", func(s string) error { _, err := ParseDuration(s); return err }},
+	"gild-duration": {"bad-duration", func(s string) error { _, err := step.ParseDuration(s); return err }},
 	"gild-semver":   {"bad-release", checkSemver},
 	"gild-date":     {"bad-date", func(s string) error { _, err := parseDate(s); return err }},
 	"gild-regexp":   {"bad-pattern", checkRegexp},

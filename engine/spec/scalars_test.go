@@ -3,7 +3,6 @@ package spec_test
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/gildhq/gild/engine/spec"
 )
@@ -41,44 +40,6 @@ func TestParseSize(t *testing.T) {
 		t.Run(c.text, func(t *testing.T) {
 			t.Parallel()
 			got, err := spec.ParseSize(c.text)
-			checkScalar(t, got, c.want, err, c.err)
-		})
-	}
-}
-
-func TestParseDuration(t *testing.T) {
-	t.Parallel()
-	const day = 24 * time.Hour
-	cases := []struct {
-		text string
-		want time.Duration
-		err  string
-	}{
-		{"30s", 30 * time.Second, ""},
-		{"5m", 5 * time.Minute, ""},
-		{"1h30m", 90 * time.Minute, ""},
-		{"90d", 90 * day, ""},
-		{"1w2d3h4m5s", 9*day + 3*time.Hour + 4*time.Minute + 5*time.Second, ""},
-		{"0s", 0, ""},
-		{"5", 0, "has no unit"},
-		{"1h30", 0, "has no unit"},
-		{"5min", 0, `has the unit "min"`},
-		{"5x", 0, `has the unit "x"`},
-		{"30m1h", 0, "from large to small"},
-		{"1h1h", 0, "each once"},
-		{"99999999w", 0, "too long"},
-		{"15250w7d", 0, "too long"},
-		{"99999999999999999999s", 0, "too long"},
-		{"", 0, "is not a duration"},
-		{"-5m", 0, "is not a duration"},
-		{"1.5h", 0, "is not a duration"},
-		{"5 m", 0, "is not a duration"},
-		{"soon", 0, "is not a duration"},
-	}
-	for _, c := range cases {
-		t.Run(c.text, func(t *testing.T) {
-			t.Parallel()
-			got, err := spec.ParseDuration(c.text)
 			checkScalar(t, got, c.want, err, c.err)
 		})
 	}

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/gildhq/gild/engine/diag"
+
+	"github.com/gildhq/gild/engine/step"
 )
 
 const defaultDiskSize = 2 << 30
@@ -247,7 +249,7 @@ func (r *resolver) retain(root *node) *Retain {
 
 // duration reads a duration that the schema's format has checked; 0 for none.
 func duration(n *node) time.Duration {
-	d, err := ParseDuration(n.text())
+	d, err := step.ParseDuration(n.text())
 	if err != nil {
 		return 0
 	}

@@ -30,7 +30,7 @@ func (r *resolver) resolveSteps(root *node, e *evaluator) []Step {
 			}
 		}
 		if timeout := n.get("timeout"); timeout.text() != "" && s.Timeout == 0 {
-			if _, err := ParseDuration(timeout.text()); err == nil {
+			if _, err := step.ParseDuration(timeout.text()); err == nil {
 				r.diags.Addf(r.source.value(timeout), "out-of-range", "leave it out for the default", "a timeout of nothing leaves no time")
 			}
 		}

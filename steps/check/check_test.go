@@ -106,7 +106,7 @@ func TestReportsEverything(t *testing.T) {
 		"user": {"ops": {"uid": 1, "gid": 2, "groups": "sudo", "home": "/", "shell": "/bin/bash"}, "root": {"exists": false}, "nemo": {"uid": 1}},
 		"kernel-param": {"kernel.ostype": {"value": "Hurd"}, "kernel.none": {"value": "1"}},
 		"command": {"echo a; exit 3": {"stdout": "b"}},
-		"within": "700ms"
+		"within": "1s"
 	}`, port)
 	_, err := target.Run(t.Context(), check.Step, config)
 	bash := target.Sh(t, "dpkg-query --show --showformat='${Version}' bash")

@@ -110,7 +110,7 @@ func TestFails(t *testing.T) {
 			`GET http://localhost/: header X-None is "", which doesn't contain "y"`,
 			`GET http://localhost/: body is "Welcome to nginx, ", which doesn't contain "Apache"`,
 		}},
-		"refused": {`{"port": 81, "within": "700ms"}`, []string{"GET http://localhost:81/: port 81: connection refused"}},
+		"refused": {`{"port": 81, "within": "1s"}`, []string{"GET http://localhost:81/: port 81: connection refused"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
