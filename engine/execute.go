@@ -124,7 +124,7 @@ func (x *execution) task(n *plan.Node) run.Task {
 	t.Partial = n.Kind == plan.KindCopy
 	switch n.Kind {
 	case plan.KindTest:
-		t.Holds = []string{guestName(n.Image)}
+		t.Holds = []string{guestName(n)}
 	case plan.KindFiles:
 		// The disk and its files share a folder, and so do two pipelines with one disk.
 		t.Exclusive = n.Image.DiskKey
@@ -167,12 +167,14 @@ func (x *execution) work(ctx context.Context, a *run.Attempt, n *plan.Node) (ste
 	p := n.Image.Pipeline
 	switch n.Kind {
 	case plan.KindBase:
-		return nil, maker.MakeBase(ctx, a, *p.Base.Distro, p.Arch, n.Image.Base, n.Key, a.Log)
+		base := n.Image.Base
+		base.Layers = n.Layers // without those that failed, in an image built in this run
+		return nil, maker.MakeBase(ctx, a, p.Base, p.Arch, base, n.Key, a.Log)
 	case plan.KindStep, plan.KindSeal:
 		return x.machineStep(ctx, a, maker, n)
 	case plan.KindDisk:
 		_, err := maker.MakeImage(ctx, a, builder.ImageRequest{
-			Layers: n.Layers, Key: n.Key, Name: n.Image.Name, Arch: p.Arch, Clock: n.Image.Clock,
+			Layers: n.Layers, Key: n.Key, Name: n.Image.Name, Lock: n.Image.Base.Lock, Arch: p.Arch, Clock: n.Image.Clock,
 			Size: p.Local.DiskSize, Firmware: p.Local.Firmware, Log: a.Log,
 		})
 		return nil, err
@@ -274,7 +276,7 @@ func (x *execution) imageStep(ctx context.Context, a *run.Attempt, n *plan.Node)
 	info = formatsOf(info, n.Image.Pipeline.Local.Formats)
 	t.Image = &info
 	if n.Kind == plan.KindTest {
-		if t.Machine, err = x.guests.get(ctx, a, n.Image, info); err != nil {
+		if t.Machine, err = x.guests.get(ctx, a, n, info); err != nil {
 			return nil, err
 		}
 	} else {

@@ -14,8 +14,8 @@ import (
 	"github.com/gildhq/gild/engine/step"
 )
 
-// guests are the booted images of a run. The tests of one image share one boot; the
-// first that needs it boots it, and run releases it after the last.
+// guests are the booted images of a run. The tests of one image share one boot per
+// firmware; the first that needs it boots it, and run releases it after the last.
 type guests struct {
 	x    *execution
 	mu   sync.Mutex
@@ -28,15 +28,16 @@ type sharedGuest struct {
 	log   *os.File
 }
 
-func guestName(img *plan.Image) string { return "guest " + img.Name }
+func guestName(n *plan.Node) string { return "guest " + n.Image.Name + " " + n.Firmware }
 
 // get boots the image unless it runs already. A test that is tried again gets a fresh guest.
-func (g *guests) get(ctx context.Context, a *run.Attempt, img *plan.Image, info step.ImageInfo) (step.Guest, error) {
+func (g *guests) get(ctx context.Context, a *run.Attempt, n *plan.Node, info step.ImageInfo) (step.Guest, error) {
+	name, img := guestName(n), n.Image
 	g.mu.Lock()
-	s := g.open[guestName(img)]
+	s := g.open[name]
 	if s == nil {
 		s = &sharedGuest{}
-		g.open[guestName(img)] = s
+		g.open[name] = s
 	}
 	g.mu.Unlock()
 	s.mu.Lock()
@@ -52,13 +53,13 @@ func (g *guests) get(ctx context.Context, a *run.Attempt, img *plan.Image, info 
 			return nil, err
 		}
 	}
-	path := filepath.Join(g.x.logs, run.LogName(img.Name+"/console"))
+	path := filepath.Join(g.x.logs, run.LogName(img.Name+"/console-"+n.Firmware))
 	log, err := os.Create(path)
 	if err != nil {
 		return nil, err
 	}
-	guest, err := g.x.builderOf(img.Pipeline).Boot(ctx, a.Shared(guestName(img)), builder.BootRequest{
-		Image: info, Arch: img.Pipeline.Arch, Firmware: img.Pipeline.Local.Firmware[0], Log: g.x.mask.Writer(log),
+	guest, err := g.x.builderOf(img.Pipeline).Boot(ctx, a.Shared(name), builder.BootRequest{
+		Image: info, Arch: img.Pipeline.Arch, Firmware: n.Firmware, Log: g.x.mask.Writer(log),
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("boot the image (console: %s): %w", path, err), log.Close())

@@ -198,9 +198,6 @@ func (b *prepared) find(ctx context.Context, n *plan.Node) (step.Outputs, bool, 
 	maker := b.builderOf(n.Image.Pipeline)
 	switch n.Kind {
 	case plan.KindBase:
-		if n.Image.Pipeline.Base.Image != nil {
-			return nil, true, nil // its states are the parent's
-		}
 		ok, err := allStored(maker, append(n.Layers, n.Key))
 		return nil, ok, err
 	case plan.KindStep, plan.KindSeal:

@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"github.com/gildhq/gild/engine/diag"
+	"github.com/gildhq/gild/engine/plan"
 	"github.com/gildhq/gild/engine/spec"
 	"github.com/gildhq/gild/engine/step"
 )
@@ -130,20 +131,25 @@ func pipelinesIn(dir string) ([]string, error) {
 }
 
 // Validate checks every file of a request on its own, offline, and reports all
-// mistakes. It needs no state folder. known lists the builders and what they support.
+// mistakes, files that steps name and that aren't there among them. It needs no state
+// folder. unsupported tells what a pipeline's builder can't do.
 func Validate(ctx context.Context, syntax *spec.Catalog, req Request, unsupported func(*spec.Pipeline) diag.List) (diag.List, error) {
 	src, diags, err := readSources(req)
 	if err != nil {
 		return diags, err
 	}
-	_, more := resolve(ctx, syntax, src, unsupported)
+	inputs := plan.NewInputChecker(syntax.Step)
+	_, more := resolve(ctx, syntax, src, unsupported, inputs.Check)
 	diags = append(diags, more...)
 	diags.Sort()
 	return diags, ctx.Err()
 }
 
+// fileCheck looks at the pipelines of one file.
+type fileCheck func(file string, pipelines []*spec.Pipeline) (diag.List, error)
+
 // resolve parses and resolves all files, side by side.
-func resolve(ctx context.Context, syntax *spec.Catalog, src sources, unsupported func(*spec.Pipeline) diag.List) ([]*spec.Pipeline, diag.List) {
+func resolve(ctx context.Context, syntax *spec.Catalog, src sources, unsupported func(*spec.Pipeline) diag.List, checks ...fileCheck) ([]*spec.Pipeline, diag.List) {
 	in := spec.Inputs{Params: src.Request.Params, Builder: src.Request.Builder}
 	var diags diag.List
 	if src.Request.ParamsFile != "" {
@@ -174,6 +180,13 @@ func resolve(ctx context.Context, syntax *spec.Catalog, src sources, unsupported
 			r.diags = append(r.diags, ds...)
 			for _, p := range r.pipelines {
 				r.diags = append(r.diags, unsupported(p)...)
+			}
+			for _, check := range checks {
+				ds, err := check(f.Abs, r.pipelines)
+				if err != nil {
+					ds.Addf(diag.Pos{File: f.Path}, "file-unreadable", "", "%v", err)
+				}
+				r.diags = append(r.diags, ds...)
 			}
 			r.diags.FillSource(f.Text)
 		}()
@@ -212,7 +225,7 @@ func UnknownBuilder[V any](p *spec.Pipeline, known map[string]V) diag.List {
 // checkSteps is what a programmer must not get wrong: every step the engine adds by
 // itself has to be among those it was given.
 func checkSteps(steps map[string]step.Step) error {
-	for _, name := range []string{"seal", "publish", "copy", "retain"} {
+	for _, name := range []string{"seal", "boot", "publish", "copy", "retain"} {
 		if _, ok := steps[name]; !ok {
 			return fmt.Errorf("the engine needs a step %q", name)
 		}

@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -50,7 +51,7 @@ func (b *fakeBuilder) Resolve(_ context.Context, base spec.DistroBase, _ string,
 
 func (b *fakeBuilder) HasState(key string) (bool, error) { return exists(b.path("layers", key)) }
 
-func (b *fakeBuilder) MakeBase(_ context.Context, _ builder.Ledger, _ spec.DistroBase, _ string, _ builder.Base, key string, log io.Writer) error {
+func (b *fakeBuilder) MakeBase(_ context.Context, _ builder.Ledger, _ spec.Base, _ string, _ builder.Base, key string, log io.Writer) error {
 	fmt.Fprintln(log, "making the base")
 	return b.store("layers", key, nil)
 }
@@ -240,6 +241,20 @@ func (m *fakeMachine) Close() error                 { return nil }
 
 // fakeGuest is a fakeMachine that was booted.
 type fakeGuest struct{ *fakeMachine }
+
+// Exec answers what the boot test asks, as a system does that started well.
+func (g *fakeGuest) Exec(ctx context.Context, cmd step.Cmd) error {
+	for question, answer := range map[string]string{
+		"is-system-running": "running", "is-active": "active", "/proc/uptime": "5.00 9.00",
+		"--property=FinishTimestampMonotonic": "4000000",
+	} {
+		if slices.Contains(cmd.Argv, question) {
+			_, err := fmt.Fprintln(cmd.Stdout, answer)
+			return err
+		}
+	}
+	return g.fakeMachine.Exec(ctx, cmd)
+}
 
 func (g *fakeGuest) PoweredOn() time.Time { return time.Now() }
 func (g *fakeGuest) Console() string      { return "" }

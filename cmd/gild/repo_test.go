@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -10,6 +11,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/gildhq/gild/engine"
 	"github.com/gildhq/gild/steps"
@@ -114,3 +117,40 @@ func TestPackagesSayWhatTheyAre(t *testing.T) {
 		}
 	}
 }
+
+// TestPipelinePlans compares the plan of every pipeline of the repository, on a builder
+// that has stored nothing, with the one in testdata/plans.
+func TestPipelinePlans(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob(filepath.Join(root, "pipelines", "*.yaml"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("the repository's pipelines: %v, %v", files, err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			t.Parallel()
+			var out, errs bytes.Buffer
+			a := &app{stdin: os.Stdin, stdout: &out, stderr: &errs, getenv: func(string) string { return "" }, makeBuilders: newFakeBuilder}
+			if code := a.run(t.Context(), []string{"plan", "--json", "--state", t.TempDir(), file}); code != 0 {
+				t.Fatalf("gild plan: exit status %d\n%s", code, errs.String())
+			}
+			// Keys and architecture are the host's.
+			got := hostly.ReplaceAllString(out.String(), `"$1": "…"`)
+			golden := filepath.Join("testdata", "plans", strings.TrimSuffix(filepath.Base(file), ".yaml")+".json")
+			if *update {
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("plan of %s (-want +got); if it is meant, go test ./cmd/gild -update:\n%s", file, diff)
+			}
+		})
+	}
+}
+
+var hostly = regexp.MustCompile(`"(key|arch)": "[^"]*"`)

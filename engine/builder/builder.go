@@ -47,7 +47,8 @@ type Base struct {
 	Clock time.Time
 	// Summary says what was resolved, for people: "debian bookworm of 2026-11-20".
 	Summary string
-	// Lock is what gild.lock records, by name; nil when there is nothing to record.
+	// Lock is what the distribution was locked to, by name: gild.lock records it, and an
+	// image keeps it for those built from it. Nil when there is nothing to record.
 	Lock map[string]string
 	// Parent is the image id in the catalog when the base is another image, else empty.
 	Parent string
@@ -87,7 +88,9 @@ type ImageRequest struct {
 	// Key is the key of the image.
 	Key string
 	// Name seeds the identifiers (disk, partitions, file systems) together with Clock.
-	Name     string
+	Name string
+	// Lock is that of the base, kept with the image.
+	Lock     map[string]string
 	Arch     string
 	Clock    time.Time
 	Size     int64
@@ -126,8 +129,9 @@ type Builder interface {
 
 	// HasState reports whether the machine state of key is stored.
 	HasState(key string) (bool, error)
-	// MakeBase makes the machine state of a resolved base and stores it under key.
-	MakeBase(ctx context.Context, l Ledger, base spec.DistroBase, arch string, resolved Base, key string, log io.Writer) error
+	// MakeBase makes the machine state of a resolved base and stores it under key. On an
+	// image it lays what sealing took away and steps need: the locked package lists.
+	MakeBase(ctx context.Context, l Ledger, base spec.Base, arch string, resolved Base, key string, log io.Writer) error
 	// Open opens a machine on top of stored states.
 	Open(ctx context.Context, l Ledger, req OpenRequest) (Machine, error)
 

@@ -31,14 +31,45 @@ func (g *imageGraph) finish() {
 }
 
 func (g *imageGraph) tests() []string {
-	prev := g.disk.ID
+	prev, firmware := g.disk.ID, g.img.Pipeline.Local.Firmware
 	var ids []string
 	for _, s := range g.section(step.Tests) {
-		n := g.step(s, KindTest, g.needs(s, prev, g.disk.ID))
+		n := g.test(s, g.needs(s, prev, g.disk.ID), firmware[0])
 		ids = append(ids, n.ID)
 		prev = n.ID
 	}
+	if len(ids) == 0 {
+		return nil
+	}
+	// The image says that it boots with the other firmware too, so that is seen as well.
+	for _, other := range firmware[1:] {
+		s := g.bootTest()
+		s.ID = "boot-" + other
+		n := g.test(&s, []string{g.disk.ID}, other)
+		n.Title = "boot with " + other
+		ids = append(ids, n.ID)
+	}
 	return ids
+}
+
+// bootTest returns the file's own boot test, or one that is generous with time.
+func (g *imageGraph) bootTest() spec.Step {
+	for _, s := range g.img.Pipeline.Steps {
+		if s.Section == step.Tests && s.Uses == "boot" && s.Skip == "" {
+			return s
+		}
+	}
+	return spec.Step{
+		Section: step.Tests, Uses: "boot", With: spec.NewValue(map[string]any{"within": "10m"}), Pos: g.img.Pipeline.Local.Pos,
+	}
+}
+
+func (g *imageGraph) test(s *spec.Step, needs []string, firmware string) *Node {
+	n := g.step(s, KindTest, needs)
+	n.Firmware = firmware
+	n.Parts["firmware"] = firmware
+	n.Key = Key(n.Parts)
+	return n
 }
 
 // rekey makes a node's key depend on one upstream node instead of those it waits for.

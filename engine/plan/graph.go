@@ -1,9 +1,7 @@
 package plan
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -15,7 +13,7 @@ import (
 )
 
 // reserved are the ids of the nodes that the engine adds to a pipeline's own.
-var reserved = []string{"base", "seal", "disk", "files", "publish", "retain"}
+var reserved = []string{"base", "seal", "disk", "files", "boot-bios", "boot-uefi", "publish", "retain"}
 
 // ImageName is a pipeline's name with its matrix cell: "web[arch=arm64]".
 func ImageName(p *spec.Pipeline) string {
@@ -126,7 +124,7 @@ func (b *build) resolve(img *Image) error {
 			img.Parent = b.images[parent]
 			img.Base = builder.Base{
 				ID: "image:" + img.Parent.DiskKey, Clock: img.Parent.Clock,
-				Summary: "image " + img.Parent.Name, Layers: img.Parent.Stack,
+				Summary: "image " + img.Parent.Name, Layers: img.Parent.Stack, Lock: img.Parent.Base.Lock,
 			}
 			break
 		}
@@ -177,11 +175,6 @@ func (g *imageGraph) base() {
 		n.Needs = []string{g.img.Parent.Name + "/publish"}
 	}
 	g.add(n)
-	if p.Base.Image != nil {
-		// The parent's states are the base; it has no state of its own.
-		g.layers[n.ID] = slices.Clone(g.img.Base.Layers)
-		return
-	}
 	g.layers[n.ID] = append(slices.Clone(g.img.Base.Layers), n.Key)
 }
 
@@ -220,6 +213,9 @@ func (g *imageGraph) section(section step.Section) []*spec.Step {
 		if s := &g.img.Pipeline.Steps[i]; s.Section == section {
 			byID[s.ID] = s
 			inFile = append(inFile, s)
+			if slices.Contains(reserved, s.ID) || strings.HasPrefix(s.ID, "copy-") {
+				g.diags.Addf(s.Pos, "reserved-id", "give the step another id", "id %q is reserved for a part of every pipeline", s.ID)
+			}
 		}
 	}
 	var visit func(i int, s *spec.Step)
@@ -272,9 +268,6 @@ func (g *imageGraph) merge(needs []string) []string {
 
 // step adds a node for one step, with its key.
 func (g *imageGraph) step(s *spec.Step, kind Kind, needs []string) *Node {
-	if (slices.Contains(reserved, s.ID) || strings.HasPrefix(s.ID, "copy-")) && (kind == KindStep || kind == KindTest) {
-		g.diags.Addf(s.Pos, "reserved-id", "give the step another id", "id %q is reserved for a part of every pipeline", s.ID)
-	}
 	parts := g.common(kind)
 	def, ok := g.opts.Steps[s.Uses]
 	if !ok {
@@ -352,18 +345,14 @@ func (g *imageGraph) secretParts(parts map[string]string, v spec.Value) {
 
 func (g *imageGraph) inputs(parts map[string]string, def step.Step, s *spec.Step) map[string]*Input {
 	found := map[string]*Input{}
-	for _, ref := range fileRefs(def.Schema, s.With) {
+	for _, ref := range fileSchema(def.Schema).refs(s.With) {
 		in, err := g.project.Input(ref.Name)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			g.diags.Addf(s.With.Pos(ref.Pointer), "file-not-found", "paths start at the folder of the pipeline file",
-				"there is no file %q", ref.Name)
-		case err != nil:
-			g.diags.Addf(s.With.Pos(ref.Pointer), "file-unreadable", "", "%v", err)
-		default:
-			found[ref.Name] = in
-			parts["file "+ref.Name] = in.Digest
+		if err != nil {
+			addBadInput(&g.diags, s, ref, err)
+			continue
 		}
+		found[ref.Name] = in
+		parts["file "+ref.Name] = in.Digest
 	}
 	return found
 }

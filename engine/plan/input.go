@@ -74,13 +74,13 @@ var _ step.Input = (*Input)(nil)
 // Input hashes what name (relative to the pipeline file) names.
 // The error wraps fs.ErrNotExist when there is nothing.
 func (p *Project) Input(name string) (*Input, error) {
-	rel := path.Join(p.dir, filepath.ToSlash(name))
-	if path.IsAbs(name) || rel == ".." || strings.HasPrefix(rel, "../") {
-		return nil, fmt.Errorf("%q lies outside the project", name)
+	rel, err := p.inside(name)
+	if err != nil {
+		return nil, err
 	}
 	in := &Input{project: p, base: rel, sums: map[string]string{}}
 	h := sha256.New()
-	err := fs.WalkDir(p.root.FS(), rel, func(at string, d fs.DirEntry, err error) error {
+	err = fs.WalkDir(p.root.FS(), rel, func(at string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -94,6 +94,15 @@ func (p *Project) Input(name string) (*Input, error) {
 	}
 	in.Digest = hex.EncodeToString(h.Sum(nil))
 	return in, nil
+}
+
+// inside returns the path, below the project's root, of what name names.
+func (p *Project) inside(name string) (string, error) {
+	rel := path.Join(p.dir, filepath.ToSlash(name))
+	if path.IsAbs(name) || rel == ".." || strings.HasPrefix(rel, "../") {
+		return "", fmt.Errorf("%q lies outside the project", name)
+	}
+	return rel, nil
 }
 
 func (in *Input) add(h hash.Hash, at string) error {

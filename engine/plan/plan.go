@@ -74,6 +74,8 @@ type Node struct {
 	Inputs map[string]*Input
 	// Region of a copy node.
 	Region string
+	// Firmware that a test node's guest boots with.
+	Firmware string
 }
 
 // Image is one image of the plan: a pipeline with its base resolved.

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"bytes"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -23,19 +24,33 @@ type schemaNode struct {
 	Items                *schemaNode            `json:"items"`
 }
 
-// fileRefs finds what a step's schema marks as paths of the project: "gild-path" always
-// is one, "gild-script" is one when it begins with ./ or ../ and is a single line.
-func fileRefs(schema []byte, with spec.Value) []fileRef {
+// fileFormats are the schemas' formats that can make a text the path of a file.
+var fileFormats = [][]byte{[]byte(`"gild-path"`), []byte(`"gild-script"`)}
+
+// fileSchema parses a step's schema; nil means that it names no files.
+func fileSchema(schema []byte) *schemaNode {
+	if !slices.ContainsFunc(fileFormats, func(format []byte) bool { return bytes.Contains(schema, format) }) {
+		return nil
+	}
 	var root schemaNode
 	if err := json.Unmarshal(schema, &root); err != nil {
 		return nil // the catalog compiled it; a schema of another shape has no file formats
+	}
+	return &root
+}
+
+// refs finds what a step's schema marks as paths of the project: "gild-path" always
+// is one, "gild-script" is one when it begins with ./ or ../ and is a single line.
+func (s *schemaNode) refs(with spec.Value) []fileRef {
+	if s == nil {
+		return nil
 	}
 	var value any
 	if err := json.Unmarshal(with.Canonical(), &value); err != nil {
 		return nil
 	}
 	var refs []fileRef
-	root.walk(value, "", &refs)
+	s.walk(value, "", &refs)
 	return refs
 }
 

@@ -58,6 +58,15 @@ func NewCatalog(steps []step.Step) (*Catalog, error) {
 	return c, nil
 }
 
+// Step returns the declaration of a step.
+func (c *Catalog) Step(name string) (s step.Step, ok bool) {
+	k, ok := c.kinds[name]
+	if ok {
+		s = k.step
+	}
+	return s, ok
+}
+
 // shape is a compiled schema together with its parts by location.
 type shape struct {
 	schema *jsonschema.Schema

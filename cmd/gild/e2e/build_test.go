@@ -148,6 +148,7 @@ func TestRetention(t *testing.T) {
 }
 
 // TestChildImage builds a folder of two pipelines, the second from the first one's image.
+// What the child installs is decided by the lock of the first, not by the day.
 func TestChildImage(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -159,10 +160,17 @@ builders: {local: {disk: {size: 1GiB}, formats: [raw], firmware: [bios]}}
 customize:
   - uses: shell
     with: {run: "test -f /opt/built && echo child > /opt/child"}
+  - uses: packages
+    with: {install: [hello]}
 `)
 	r := s.build(".")
-	if diff := cmp.Diff([]string{"shell", "seal", "disk", "files"}, r.ran()); diff != "" {
+	if diff := cmp.Diff([]string{"base", "shell", "packages", "seal", "disk", "files"}, r.ran()); diff != "" {
 		t.Errorf("what ran (-want +got):\n%s", diff)
+	}
+	log := s.ok("logs", r.Run, "child/packages").stdout
+	contains(t, "the log of the child's packages", log, "Setting up hello")
+	if strings.Contains(log, "InRelease") {
+		t.Errorf("the child asked the archive what it has today:\n%s", log)
 	}
 	if r.Images[0].Name != "small" || r.Images[1].Name != "child" {
 		t.Errorf("the images came in the order %v", r.Images)

@@ -67,6 +67,27 @@ func TestStepsThatMisbehave(t *testing.T) {
 	}
 }
 
+// TestImageThatDoesNotBoot: its test fails, like any other test, and says what was seen.
+func TestImageThatDoesNotBoot(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.shellPipeline(`rm /sbin/init
+printf '#!/bin/sh\necho init has had enough\nexit 1\n' > /sbin/init
+chmod +x /sbin/init`, `tests:
+  - uses: boot
+publish: {name: shell}
+`)
+	out := s.gild("build", "shell.yaml")
+	if out.code != 3 {
+		t.Errorf("it ended with %d", out.code)
+	}
+	contains(t, "the failure", out.stderr, "Attempted to kill init", "shell-console-bios")
+	if images := s.ok("images").stdout; strings.Contains(images, "shell") {
+		t.Errorf("the image was published:\n%s", images)
+	}
+	s.noDebris("after the failure")
+}
+
 // TestBackgroundProcessesEnd: what a step leaves running ends with the step.
 func TestBackgroundProcessesEnd(t *testing.T) {
 	t.Parallel()

@@ -284,7 +284,7 @@ func fetchIndex(ctx context.Context, ids sandbox.IDs, tmp *tempDir, j bootstrapJ
 	if err := runBootstrapJob(ctx, ids, tmp, j, &said); err != nil {
 		return nil, fmt.Errorf("%w\n%s", err, said.String())
 	}
-	return readIndex(ctx, filepath.Join(tmp.path, "fs/var/lib/apt/lists"))
+	return readIndex(ctx, filepath.Join(tmp.path, "fs", listsDir))
 }
 
 // runBootstrapJob runs mmdebstrap on the tree fs of a temporary folder.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,17 +16,24 @@ import (
 	"github.com/gildhq/gild/engine/step"
 )
 
-// MakeBase makes the layers of a distribution base: the bare system, which bases with
-// other packages share, and on it what makes it boot.
-func (b *Builder) MakeBase(ctx context.Context, l builder.Ledger, d spec.DistroBase, arch string, resolved builder.Base, key string, log io.Writer) error {
-	if err := b.bootstrap(ctx, l, d, arch, resolved, log); err != nil {
-		return fmt.Errorf("make the bare system of %s %s: %w", d.Distro, d.Suite, err)
+// MakeBase makes the layers of a base: of a distribution the bare system, which bases
+// with other packages share, and on it what makes it boot; on an image its package lists.
+func (b *Builder) MakeBase(ctx context.Context, l builder.Ledger, base spec.Base, arch string, resolved builder.Base, key string, log io.Writer) error {
+	d := base.Distro
+	if d != nil {
+		if err := b.bootstrap(ctx, l, *d, arch, resolved, log); err != nil {
+			return fmt.Errorf("make the bare system of %s %s: %w", d.Distro, d.Suite, err)
+		}
 	}
 	m, err := b.Open(ctx, l, builder.OpenRequest{Layers: resolved.Layers, Key: key, Arch: arch, Clock: resolved.Clock})
 	if err != nil {
 		return err
 	}
-	err = b.complete(ctx, m, d, arch, log)
+	if d != nil {
+		err = b.complete(ctx, m, *d, arch, log)
+	} else {
+		err = b.restoreLists(ctx, m, resolved.Lock)
+	}
 	if err == nil {
 		err = m.Commit(ctx)
 	}
@@ -65,8 +73,8 @@ func (b *Builder) fill(ctx context.Context, ids sandbox.IDs, tmp *tempDir, resol
 		return err
 	}
 	lists := listsJob{
-		From: filepath.Join(b.store.index(resolved.Lock["index"]), "fs/var/lib/apt/lists"),
-		To:   filepath.Join(tmp.path, "fs/var/lib/apt/lists"),
+		From: filepath.Join(b.store.index(resolved.Lock["index"]), "fs", listsDir),
+		To:   filepath.Join(tmp.path, "fs", listsDir),
 	}
 	if _, err := sandbox.RunJob(ctx, sandbox.JobConfig{IDs: ids, Writable: []string{tmp.path, b.store.indexes()}}, listsName, lists, log); err != nil {
 		return err
@@ -75,6 +83,38 @@ func (b *Builder) fill(ctx context.Context, ids sandbox.IDs, tmp *tempDir, resol
 		return fmt.Errorf("%w; if the archive has moved on since gild.lock was made, run gild lock", err)
 	}
 	return nil
+}
+
+const listsDir = "/var/lib/apt/lists"
+
+// restoreLists puts the package lists that the image's distribution was locked to back,
+// which sealing removed: what steps install is then decided by the lock, not by the day.
+func (b *Builder) restoreLists(ctx context.Context, m step.MachineHandle, lock map[string]string) error {
+	if lock["index"] == "" {
+		return nil
+	}
+	dir := filepath.Join(b.store.index(lock["index"]), "fs", listsDir)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("put the image's package lists back: %w; build the image's pipeline again", err)
+	}
+	for _, e := range entries {
+		if !e.Type().IsRegular() || e.Name() == "lock" {
+			continue
+		}
+		if err := putFile(ctx, m, filepath.Join(dir, e.Name()), listsDir+"/"+e.Name()); err != nil {
+			return fmt.Errorf("put the image's package lists back: %w", err)
+		}
+	}
+	return nil
+}
+
+func putFile(ctx context.Context, m step.MachineHandle, from, to string) error {
+	f, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	return errors.Join(m.Put(ctx, step.PutFile{Path: to, Parents: true}, f), f.Close())
 }
 
 // boots are the packages that make a bare system boot, by distribution.

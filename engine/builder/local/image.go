@@ -32,6 +32,8 @@ type imageMeta struct {
 	Size   int64
 	Clock  time.Time
 	Layers []string
+	// Lock is what the distribution at the bottom was locked to.
+	Lock map[string]string `json:",omitempty"`
 	// Files are those whose digest is known.
 	Files []step.ImageFile
 }
@@ -88,7 +90,7 @@ func (b *Builder) ImageBase(key string) (builder.Base, bool, error) {
 			return builder.Base{}, false, err
 		}
 	}
-	return builder.Base{ID: "image:" + key, Clock: m.Clock, Layers: m.Layers}, true, nil
+	return builder.Base{ID: "image:" + key, Clock: m.Clock, Layers: m.Layers, Lock: m.Lock}, true, nil
 }
 
 // assembleJob are the arguments of the job that writes a disk.
@@ -183,7 +185,7 @@ func (b *Builder) assemble(ctx context.Context, ids sandbox.IDs, tmp *tempDir, r
 	if err := sandbox.Remove(ctx, ids, scratch); err != nil {
 		return err
 	}
-	return writeMeta(tmp.path, imageMeta{Size: req.Size, Clock: req.Clock, Layers: req.Layers})
+	return writeMeta(tmp.path, imageMeta{Size: req.Size, Clock: req.Clock, Layers: req.Layers, Lock: req.Lock})
 }
 
 // Finish makes the formats and the digests. The raw disk stays: tests and children use it.

@@ -116,6 +116,9 @@ func (e *BootError) Error() string {
 	return e.Reason + "; the serial console ended with:\n" + e.Console
 }
 
+// Unwrap makes it a failed test, whichever call of a test it comes from.
+func (e *BootError) Unwrap() error { return &step.TestFailed{Checks: []string{e.Error()}} }
+
 // Guest is a running guest. Exec, Put, Get and Facts run one at a time, in the order of
 // their calls; everything else may be called at any time.
 type Guest struct {
