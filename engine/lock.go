@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/gildhq/gild/engine/atomicfile"
 	"github.com/gildhq/gild/engine/diag"
 	"github.com/gildhq/gild/engine/spec"
 	"gopkg.in/yaml.v3"
@@ -100,27 +101,10 @@ func (l *lockFile) save() (changed bool, err error) {
 		return false, nil
 	}
 	l.text = buf.Bytes()
-	if err := replaceFile(l.path, l.text); err != nil {
+	if err := atomicfile.Write(l.path, filepath.Dir(l.path), l.text, 0o644); err != nil {
 		return false, fmt.Errorf("write %s: %w", l.path, err)
 	}
 	return true, nil
-}
-
-// replaceFile writes a file of the user's: whole or not at all, whoever else writes it.
-func replaceFile(path string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
 }
 
 // saveLocks writes all lock files that changed.

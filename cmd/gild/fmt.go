@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/gildhq/gild/engine/atomicfile"
 	"github.com/gildhq/gild/engine/diag"
 	"github.com/gildhq/gild/engine/spec"
 )
@@ -101,9 +102,9 @@ func fmtFile(path string, check bool) (differs bool, _ diag.List, _ error) {
 }
 
 // replaceFile gives a file new content in one piece, keeping its permissions.
-func replaceFile(path string, text []byte) (err error) {
+func replaceFile(path string, text []byte) error {
 	// A link stays a link: what it points to is rewritten.
-	path, err = filepath.EvalSymlinks(path)
+	path, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return fmt.Errorf("rewrite: %w", err)
 	}
@@ -111,19 +112,8 @@ func replaceFile(path string, text []byte) (err error) {
 	if err != nil {
 		return fmt.Errorf("rewrite: %w", err)
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".gild-fmt-*")
-	if err != nil {
+	if err := atomicfile.Write(path, filepath.Dir(path), text, info.Mode().Perm()); err != nil {
 		return fmt.Errorf("rewrite %s: %w", path, err)
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("rewrite %s: %w", path, err), os.Remove(tmp.Name()))
-		}
-	}()
-	_, err = tmp.Write(text)
-	err = errors.Join(err, tmp.Chmod(info.Mode().Perm()), tmp.Sync(), tmp.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), path)
+	return nil
 }

@@ -29,7 +29,7 @@ func (s *Story) Failure(w io.Writer, look Look, width int) error {
 	}
 	r.stopped(s)
 	r.undone(s)
-	if s.run != "" && (len(s.failures) > 0 || s.state == event.Cancelled) {
+	if s.run != "" && s.state != event.Done && (len(s.failures) > 0 || s.state == event.Cancelled) {
 		r.field("resume", "gild resume "+s.run)
 	}
 	if r.Len() > 0 {

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/gildhq/gild/engine/atomicfile"
 	"github.com/gildhq/gild/engine/builder"
 	"github.com/gildhq/gild/engine/builder/local/disk"
 	"github.com/gildhq/gild/engine/builder/local/guest"
@@ -53,7 +54,9 @@ func readMeta(dir string) (imageMeta, bool, error) {
 	return m, true, nil
 }
 
-func writeMeta(dir string, m imageMeta) error { return writeJSON(filepath.Join(dir, metaName), m) }
+func (s store) writeMeta(dir string, m imageMeta) error {
+	return s.writeJSON(filepath.Join(dir, metaName), m)
+}
 
 // FindImage returns a stored image with the files that are there.
 func (b *Builder) FindImage(key string) (step.ImageInfo, bool, error) {
@@ -166,7 +169,7 @@ func (b *Builder) storeImage(ctx context.Context, ids sandbox.IDs, tmp *tempDir,
 	}
 	made.Files = old.Files
 	raw := filepath.Join(tmp.path, rawName)
-	err = errors.Join(syncFile(raw), os.Rename(raw, filepath.Join(dir, rawName)), writeMeta(dir, made))
+	err = errors.Join(syncFile(raw), os.Rename(raw, filepath.Join(dir, rawName)), b.store.writeMeta(dir, made))
 	return errors.Join(err, tmp.remove(ctx, ids))
 }
 
@@ -185,7 +188,7 @@ func (b *Builder) assemble(ctx context.Context, ids sandbox.IDs, tmp *tempDir, r
 	if err := sandbox.Remove(ctx, ids, scratch); err != nil {
 		return err
 	}
-	return writeMeta(tmp.path, imageMeta{Size: req.Size, Clock: req.Clock, Layers: req.Layers, Lock: req.Lock})
+	return b.store.writeMeta(tmp.path, imageMeta{Size: req.Size, Clock: req.Clock, Layers: req.Layers, Lock: req.Lock})
 }
 
 // Finish makes the formats and the digests. The raw disk stays: tests and children use it.
@@ -214,7 +217,7 @@ func (b *Builder) Finish(ctx context.Context, l builder.Ledger, key string, form
 		}
 		m.Files = append(m.Files, f)
 	}
-	if err := writeMeta(dir, m); err != nil {
+	if err := b.store.writeMeta(dir, m); err != nil {
 		return step.ImageInfo{}, err
 	}
 	info, _, err := b.FindImage(key)
@@ -230,7 +233,7 @@ func (b *Builder) convert(ctx context.Context, l builder.Ledger, raw, dir string
 	made := filepath.Join(tmp.path, qcow2Name)
 	final := filepath.Join(dir, qcow2Name)
 	if err = disk.ConvertQCOW2(ctx, raw, made, func(int64, int64) {}); err == nil {
-		err = errors.Join(syncFile(made), os.Rename(made, final), syncDir(dir))
+		err = errors.Join(syncFile(made), os.Rename(made, final), atomicfile.SyncDir(dir))
 	}
 	// The folder holds nothing of the steps' users, so it is removed as what it is.
 	return final, errors.Join(explainFull(err, b.store.dir), os.RemoveAll(tmp.path), tmp.lock.Close(), tmp.claim.Settle(context.WithoutCancel(ctx)))

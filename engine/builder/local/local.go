@@ -157,7 +157,7 @@ func (m *machine) Commit(ctx context.Context) error {
 	if err := sandbox.Remove(ctx, m.ids, filepath.Join(m.tmp.path, "work")); err != nil {
 		return err
 	}
-	if err := writeJSON(filepath.Join(m.tmp.path, layerMetaName), layerMeta{Lower: m.lower}); err != nil {
+	if err := m.builder.store.writeJSON(filepath.Join(m.tmp.path, layerMetaName), layerMeta{Lower: m.lower}); err != nil {
 		return err
 	}
 	if err := m.builder.store.commit(ctx, m.ids, m.tmp, m.builder.store.layer(m.key)); err != nil {

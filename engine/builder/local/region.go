@@ -57,7 +57,7 @@ func (b *Builder) copyFiles(ctx context.Context, to, key string, m imageMeta, pr
 			return fmt.Errorf("copy of %s has SHA-256 %s, not %s: the stored image or the copy is damaged", f.Path, sum, f.SHA256)
 		}
 	}
-	return writeMeta(to, m)
+	return b.store.writeMeta(to, m)
 }
 
 // HasCopy returns where a region's copy is. What has the name was verified before it

@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/gildhq/gild/engine/atomicfile"
 	"github.com/gildhq/gild/engine/builder"
 	"github.com/gildhq/gild/engine/builder/local/guest"
 	"github.com/gildhq/gild/engine/builder/local/sandbox"
@@ -62,40 +63,16 @@ func (s store) ids() (sandbox.IDs, error) {
 	if ids, err = sandbox.FindIDs(); err != nil {
 		return ids, err
 	}
-	return ids, writeJSON(path, ids)
+	return ids, s.writeJSON(path, ids)
 }
 
-func writeJSON(path string, v any) error {
+// writeJSON writes a small file of the store.
+func (s store) writeJSON(path string, v any) error {
 	data, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return err
 	}
-	return writeFile(path, append(data, '\n'))
-}
-
-// writeFile writes a small file so that it is whole or absent after a crash.
-func writeFile(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return atomicfile.Write(path, s.temps(), append(data, '\n'), 0o644)
 }
 
 // tempDir is a folder under tmp/. While its maker lives it holds a lock on it, so that
@@ -119,6 +96,11 @@ func (s store) temp(ctx context.Context, l builder.Ledger, prefix, note string) 
 		return nil, err
 	}
 	t := &tempDir{path: filepath.Join(s.temps(), name), claim: claim}
+	making, err := s.temping(unix.LOCK_SH)
+	if err != nil {
+		return nil, err
+	}
+	defer making.Close()
 	// 0711: the steps' root isn't the caller, and must be able to pass through.
 	if err := os.Mkdir(t.path, 0o711); err != nil {
 		return nil, fmt.Errorf("make a temporary folder: %w", err)
@@ -127,6 +109,19 @@ func (s store) temp(ctx context.Context, l builder.Ledger, prefix, note string) 
 		return nil, err
 	}
 	return t, nil
+}
+
+// temping keeps a folder that is made, and not locked yet, from being taken for debris:
+// makers share the lock, and the sweep has it alone while it looks.
+func (s store) temping(how int) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(s.dir, "locks", "temporary"), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), how); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 func lockDir(path string) (*os.File, error) {
@@ -213,7 +208,7 @@ func (s store) commit(ctx context.Context, ids sandbox.IDs, t *tempDir, to strin
 		if err := unix.Renameat2(unix.AT_FDCWD, t.path, unix.AT_FDCWD, to, unix.RENAME_EXCHANGE); err != nil {
 			return fmt.Errorf("store %s: %w", filepath.Base(to), err)
 		}
-		if err := errors.Join(syncDir(filepath.Dir(to)), t.lock.Close()); err != nil {
+		if err := errors.Join(atomicfile.SyncDir(filepath.Dir(to)), t.lock.Close()); err != nil {
 			return err
 		}
 		if t.lock, err = lockDir(t.path); err != nil {
@@ -224,7 +219,7 @@ func (s store) commit(ctx context.Context, ids sandbox.IDs, t *tempDir, to strin
 	if err != nil {
 		return fmt.Errorf("store %s: %w", filepath.Base(to), err)
 	}
-	if err := errors.Join(syncDir(filepath.Dir(to)), t.lock.Close()); err != nil {
+	if err := errors.Join(atomicfile.SyncDir(filepath.Dir(to)), t.lock.Close()); err != nil {
 		return err
 	}
 	return t.claim.Settle(ctx)
@@ -261,29 +256,44 @@ func (b *Builder) removeTemp(ctx context.Context, path string) error {
 	return sandbox.Remove(ctx, ids, path)
 }
 
-// Sweep lists the temporary folders that no living process holds, such as those of a
-// process killed while it asked an archive what it has. It removes them unless dry.
+// Sweep lists the temporary folders and files that no living process holds, such as those
+// of a process killed while it asked an archive what it has. It removes them unless dry.
 func (b *Builder) Sweep(ctx context.Context, dry bool) ([]builder.Resource, error) {
-	entries, err := os.ReadDir(b.store.temps())
+	names, locks, err := b.unheld()
 	if err != nil {
 		return nil, err
 	}
 	var found []builder.Resource
+	for _, name := range names {
+		found = append(found, builder.Resource{Kind: kindTemp, ID: name, Note: "left by a process that is gone"})
+		if !dry {
+			if err := b.removeTemp(ctx, filepath.Join(b.store.temps(), name)); err != nil {
+				return found, errors.Join(err, locks.close())
+			}
+		}
+	}
+	return found, locks.close()
+}
+
+// unheld lists and locks what no living process holds.
+func (b *Builder) unheld() (names []string, locks held, err error) {
+	alone, err := b.store.temping(unix.LOCK_EX)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer alone.Close()
+	entries, err := os.ReadDir(b.store.temps())
+	if err != nil {
+		return nil, nil, err
+	}
 	for _, e := range entries {
-		path := filepath.Join(b.store.temps(), e.Name())
-		lock, err := lockDir(path)
+		lock, err := lockDir(filepath.Join(b.store.temps(), e.Name()))
 		if err != nil {
 			continue // in use, or just gone
 		}
-		found = append(found, builder.Resource{Kind: kindTemp, ID: e.Name(), Note: "left by a process that is gone"})
-		if !dry {
-			err = b.removeTemp(ctx, path)
-		}
-		if err := errors.Join(err, lock.Close()); err != nil {
-			return found, err
-		}
+		names, locks = append(names, e.Name()), append(locks, lock)
 	}
-	return found, nil
+	return names, locks, nil
 }
 
 func exists(path string) (bool, error) {
