@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/gildhq/gild/engine/diag"
@@ -76,37 +75,6 @@ func TestRunBelongsToOne(t *testing.T) {
 	}
 	if running, err := e.alive("run"); err != nil || running {
 		t.Errorf("a released run is alive: %v, %v", running, err)
-	}
-}
-
-func TestLockFile(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "gild.lock")
-	l, err := parseLock(path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Bases["debian/bookworm/amd64"] = map[string]string{"index": "sha256:00", "clock": "2026-11-21T02:10:00Z"}
-	for _, want := range []bool{true, false} {
-		if changed, err := l.save(); err != nil || changed != want {
-			t.Errorf("save: changed is %v, %v; want %v", changed, err, want)
-		}
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	back, err := parseLock(path, text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(l.Bases, back.Bases); diff != "" {
-		t.Errorf("what was read back (-want +got):\n%s", diff)
-	}
-	for name, bad := range map[string]string{"unknown key": "gild: 1\nbasis: {}\n", "version": "gild: 2\n", "syntax": "gild: [\n"} {
-		if _, err := parseLock(path, []byte(bad)); err == nil || !strings.Contains(err.Error(), path) {
-			t.Errorf("%s: %v", name, err)
-		}
 	}
 }
 

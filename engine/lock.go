@@ -1,33 +1,13 @@
 package engine
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 
-	"github.com/gildhq/gild/engine/atomicfile"
 	"github.com/gildhq/gild/engine/diag"
+	"github.com/gildhq/gild/engine/lock"
 	"github.com/gildhq/gild/engine/spec"
-	"gopkg.in/yaml.v3"
 )
-
-// lockFile is gild.lock: what was "the newest" when a folder's pipelines were last
-// locked. It lies beside them and is meant to be committed.
-type lockFile struct {
-	// Version of the format.
-	Version int `yaml:"gild"`
-	// Bases holds what each base resolved to, by lockName.
-	Bases map[string]map[string]string `yaml:"bases"`
-
-	path string
-	text []byte // as read
-}
-
-const lockHeader = "# Made by gild; commit it. `gild lock` brings it up to date.\n"
 
 func lockName(p *spec.Pipeline) string {
 	d := p.Base.Distro
@@ -42,81 +22,45 @@ func lockName(p *spec.Pipeline) string {
 }
 
 // lockFor reads, once, the lock file beside a pipeline file.
-func (b *prepared) lockFor(p *spec.Pipeline) (*lockFile, error) {
-	path := filepath.Join(filepath.Dir(b.abs[p.File]), "gild.lock")
+func (b *prepared) lockFor(p *spec.Pipeline) (*lock.File, error) {
+	path := filepath.Join(filepath.Dir(b.abs[p.File]), lock.Name)
 	if l, ok := b.lockMap[path]; ok {
 		return l, nil
 	}
-	text, kept := b.src.Locks[path]
-	if !kept {
-		var err error
-		if text, err = os.ReadFile(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-	}
-	l, err := parseLock(path, text)
+	l, err := b.src.lock(path)
 	if err == nil {
 		b.lockMap[path] = l
 	}
 	return l, err
 }
 
+// lock reads a lock file, or what the run was started with.
+func (s *sources) lock(path string) (*lock.File, error) {
+	if text, kept := s.Locks[path]; kept {
+		return lock.Parse(path, text)
+	}
+	return lock.Read(filepath.Dir(path))
+}
+
 // lockTexts are the lock files in use, as resuming the run needs them.
 func (b *prepared) lockTexts() map[string][]byte {
 	texts := map[string][]byte{}
 	for path, l := range b.lockMap {
-		texts[path] = l.text
+		texts[path] = l.Text()
 	}
 	return texts
-}
-
-func parseLock(path string, text []byte) (*lockFile, error) {
-	l := &lockFile{Version: 1, path: path, text: text}
-	if len(text) > 0 {
-		dec := yaml.NewDecoder(bytes.NewReader(text))
-		dec.KnownFields(true)
-		if err := dec.Decode(l); err != nil {
-			return nil, fmt.Errorf("read %s: %w; mend it, or remove it to lock anew", path, err)
-		}
-		if l.Version != 1 {
-			return nil, fmt.Errorf("read %s: its version is %d, and this gild knows 1", path, l.Version)
-		}
-	}
-	if l.Bases == nil {
-		l.Bases = map[string]map[string]string{}
-	}
-	return l, nil
-}
-
-// save writes the file if it says something new.
-func (l *lockFile) save() (changed bool, err error) {
-	var buf bytes.Buffer
-	buf.WriteString(lockHeader)
-	enc := yaml.NewEncoder(&buf)
-	enc.SetIndent(2)
-	if err := errors.Join(enc.Encode(l), enc.Close()); err != nil {
-		return false, err
-	}
-	if bytes.Equal(buf.Bytes(), l.text) {
-		return false, nil
-	}
-	l.text = buf.Bytes()
-	if err := atomicfile.Write(l.path, filepath.Dir(l.path), l.text, 0o644); err != nil {
-		return false, fmt.Errorf("write %s: %w", l.path, err)
-	}
-	return true, nil
 }
 
 // saveLocks writes all lock files that changed.
 func (b *prepared) saveLocks() ([]string, error) {
 	var written []string
 	for _, l := range b.lockMap {
-		changed, err := l.save()
+		changed, err := l.Save()
 		if err != nil {
 			return written, err
 		}
 		if changed {
-			written = append(written, l.path)
+			written = append(written, l.Path())
 		}
 	}
 	return written, nil
@@ -133,7 +77,7 @@ func (e *Engine) Lock(ctx context.Context, req Request) ([]string, diag.List, er
 	if diags.HasErrors() {
 		return nil, diags, nil
 	}
-	b := &prepared{Engine: e, src: src, abs: map[string]string{}, lockMap: map[string]*lockFile{}}
+	b := &prepared{Engine: e, src: src, abs: map[string]string{}, lockMap: map[string]*lock.File{}}
 	for _, f := range src.Files {
 		b.abs[f.Path] = f.Abs
 	}
@@ -141,7 +85,7 @@ func (e *Engine) Lock(ctx context.Context, req Request) ([]string, diag.List, er
 		if p.Base.Distro == nil {
 			continue
 		}
-		lock, err := b.lockFor(p)
+		locked, err := b.lockFor(p)
 		if err != nil {
 			return nil, diags, err
 		}
@@ -149,7 +93,7 @@ func (e *Engine) Lock(ctx context.Context, req Request) ([]string, diag.List, er
 		if err != nil {
 			return nil, diags, err
 		}
-		lock.Bases[lockName(p)] = base.Lock
+		locked.Bases[lockName(p)] = base.Lock
 	}
 	written, err := b.saveLocks()
 	return written, diags, err

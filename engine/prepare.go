@@ -19,6 +19,7 @@ import (
 	"github.com/gildhq/gild/engine/catalog"
 	"github.com/gildhq/gild/engine/diag"
 	"github.com/gildhq/gild/engine/event"
+	"github.com/gildhq/gild/engine/lock"
 	"github.com/gildhq/gild/engine/plan"
 	"github.com/gildhq/gild/engine/spec"
 	"github.com/gildhq/gild/engine/step"
@@ -34,7 +35,7 @@ type prepared struct {
 	secrets  *secrets
 	projects map[string]*plan.Project
 	abs      map[string]string // absolute path of each pipeline file
-	lockMap  map[string]*lockFile
+	lockMap  map[string]*lock.File
 	hashKey  []byte
 }
 
@@ -49,7 +50,7 @@ func (e *Engine) prepare(ctx context.Context, src sources, sink event.Sink) (*pr
 	}
 	b := &prepared{
 		Engine: e, src: src, sink: sink, secrets: newSecrets(),
-		projects: map[string]*plan.Project{}, abs: map[string]string{}, lockMap: map[string]*lockFile{},
+		projects: map[string]*plan.Project{}, abs: map[string]string{}, lockMap: map[string]*lock.File{},
 	}
 	for _, f := range src.Files {
 		b.abs[f.Path] = f.Abs
@@ -139,14 +140,14 @@ func (b *prepared) builderOf(p *spec.Pipeline) builder.Builder { return b.builde
 
 // ResolveBase resolves a distribution base as gild.lock has it.
 func (b *prepared) ResolveBase(ctx context.Context, p *spec.Pipeline) (builder.Base, error) {
-	lock, err := b.lockFor(p)
+	file, err := b.lockFor(p)
 	if err != nil {
 		return builder.Base{}, err
 	}
 	name := lockName(p)
-	locked := lock.Bases[name]
+	locked := file.Bases[name]
 	if locked == nil && b.src.Request.Locked {
-		return builder.Base{}, fmt.Errorf("%s has no entry %q; run gild lock", lock.path, name)
+		return builder.Base{}, fmt.Errorf("%s has no entry %q; run gild lock", file.Path(), name)
 	}
 	base, err := b.builderOf(p).Resolve(ctx, *p.Base.Distro, p.Arch, locked)
 	if err != nil {
@@ -154,9 +155,9 @@ func (b *prepared) ResolveBase(ctx context.Context, p *spec.Pipeline) (builder.B
 	}
 	if locked != nil && base.Lock["index"] != locked["index"] && b.src.Request.Locked {
 		return base, fmt.Errorf("the archive has moved on since %s was made (%s), and what it held then isn't stored here; run gild lock",
-			lock.path, locked["clock"])
+			file.Path(), locked["clock"])
 	}
-	lock.Bases[name] = base.Lock
+	file.Bases[name] = base.Lock
 	return base, nil
 }
 

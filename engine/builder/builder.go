@@ -17,14 +17,7 @@ import (
 )
 
 // Resource is something that outlives the process that made it unless it is removed.
-type Resource struct {
-	// Kind is the builder's own word, such as "tmpdir" or "process".
-	Kind string
-	// ID finds the resource again: a path, or a token in a process's arguments.
-	ID string
-	// Note says what it is for, to be shown to people.
-	Note string
-}
+type Resource = step.Resource
 
 // Ledger records resources before they are made. Safe for concurrent use.
 type Ledger interface {

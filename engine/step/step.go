@@ -51,8 +51,11 @@ type Step struct {
 	// Name is what `uses:` says, such as "packages" or "acme/agent".
 	Name string
 	// Version changes when the same config gives another result; part of every key.
-	// For a plugin it is the digest of its binary.
+	// For a plugin it is the digest of its files.
 	Version string
+	// Plugin is what the step comes from, "acme/agent@sha256:...", or empty for a built-in
+	// step. It finds the plugin again when a resource of the step must be removed.
+	Plugin string
 	// Summary is one line for lists.
 	Summary string
 	// Doc is the help text: Markdown with YAML examples.
@@ -73,6 +76,36 @@ type Step struct {
 	// Run does the work. config is the canonical JSON of `with`, defaults not filled in,
 	// every expression evaluated.
 	Run func(ctx context.Context, t *Target, config json.RawMessage) (Outputs, error)
+	// Validate reports what is wrong with a config beyond its schema. It is quick, and uses
+	// neither network nor machine. It is asked when every expression has its value. Nil
+	// when the schema says it all.
+	Validate func(ctx context.Context, config json.RawMessage) ([]Problem, error)
+	// KeyParts names what else decides over the result, such as the version of a tool. The
+	// same config gets the same parts. Nil when nothing does.
+	KeyParts func(ctx context.Context, config json.RawMessage) (map[string]string, error)
+	// Cleanup removes a resource that the step claimed and didn't settle. One that is gone,
+	// or was never made, is no error. Nil when the step claims none.
+	Cleanup func(ctx context.Context, r Resource) error
+}
+
+// Problem is something wrong with the config of a step.
+type Problem struct {
+	// Pointer is a JSON Pointer into the config; empty means the whole.
+	Pointer string
+	// Message says what is wrong, Hint what to do about it; the hint may be empty.
+	Message, Hint string
+	// Warning tells what may stay from what may not.
+	Warning bool
+}
+
+// Resource is something outside that outlives the process that made it unless it is removed.
+type Resource struct {
+	// Kind is the maker's own word, such as "tmpdir" or "upload".
+	Kind string
+	// ID finds the resource again: a path, an address, a token in a process's arguments.
+	ID string
+	// Note says what it is for, to be shown to people.
+	Note string
 }
 
 // Define returns meta with Run set to a typed function: C is decoded strictly from
@@ -162,6 +195,16 @@ type Target struct {
 	Clock time.Time
 	// Pipeline describes the image being built.
 	Pipeline PipelineInfo
+	// Claim records a resource durably. Only after it returns may the resource be made.
+	// settle closes the claim: the resource is gone, or is meant to stay. What is still
+	// open when the step ends, or when its process is found dead, is given to
+	// [Step.Cleanup]. Never nil.
+	Claim func(ctx context.Context, r Resource) (settle func(context.Context) error, err error)
+	// Attempt counts from 1; more than 1 when the step is tried again.
+	Attempt int
+	// Token is constant over all attempts of this piece of work, in every process: for the
+	// idempotency tokens of services.
+	Token string
 }
 
 // PipelineInfo names the image being built.
