@@ -21,7 +21,7 @@ type Catalog struct {
 	// step is the envelope of one step.
 	step  *shape
 	kinds map[string]*kind
-	// names are the steps' names, sorted.
+	// names are the names of the steps that a file may use, sorted.
 	names []string
 }
 
@@ -52,7 +52,9 @@ func NewCatalog(steps []step.Step) (*Catalog, error) {
 			return nil, fmt.Errorf("schema of step %q: %w", s.Name, err)
 		}
 		c.kinds[s.Name] = &kind{step: s, with: with, formats: bytes.Contains(s.Schema, []byte(`"gild-`))}
-		c.names = append(c.names, s.Name)
+		if !s.Internal {
+			c.names = append(c.names, s.Name)
+		}
 	}
 	slices.Sort(c.names)
 	return c, nil

@@ -34,8 +34,13 @@ func ComposedSchema(c *Catalog) []byte {
 		delete(schema, "$id")
 		defs[withDef(name)] = moveRefs(allowExpressions(schema), "#/$defs/"+pointerEscaper.Replace(withDef(name)))
 	}
-	for _, section := range []step.Section{step.Customize, step.Tests} {
-		root["properties"].(map[string]any)[string(section)].(map[string]any)["items"] = map[string]any{"$ref": "#/$defs/step-" + string(section)}
+	lists := map[step.Section]map[string]any{
+		step.Customize: root["properties"].(map[string]any)["customize"].(map[string]any),
+		step.Tests:     root["properties"].(map[string]any)["tests"].(map[string]any),
+		step.Publish:   defs["publish"].(map[string]any)["properties"].(map[string]any)["to"].(map[string]any),
+	}
+	for section, list := range lists {
+		list["items"] = map[string]any{"$ref": "#/$defs/step-" + string(section)}
 		defs["step-"+string(section)] = c.sectionStep(kind, props, section)
 	}
 	delete(defs, "step")

@@ -23,13 +23,13 @@ func (r *resolver) recheck(root *node) {
 		rep := report{shape: s, source: r.source, root: n, diags: r.diags, skip: skipUnevaluated}
 		rep.check(value)
 	}
-	check(r.catalog.envelope, root, changed(root))
+	check(r.catalog.envelope, root, changed(root, ""))
 	for _, sn := range r.steps {
 		n, ok := root.find(sn.pointer)
 		if !ok || !n.dynamic {
 			continue
 		}
-		check(r.catalog.step, n, changed(n))
+		check(r.catalog.step, n, changed(n, sn.pointer))
 		if with := n.get("with"); sn.kind != nil && with != nil && with.dynamic && with.fields != nil {
 			check(sn.kind.with, with, placeholders(with))
 		}
@@ -48,7 +48,7 @@ func skipUnevaluated(n *node, keyword string) bool {
 // changed is the plain data of a pipeline file without what has no expressions, which has
 // been checked already: its schema never makes one key depend on another. Steps and
 // their `with` are left out too, because they are checked one by one, and conditions.
-func changed(n *node) any {
+func changed(n *node, pointer string) any {
 	switch {
 	case !n.dynamic:
 		return nil
@@ -57,18 +57,16 @@ func changed(n *node) any {
 	case n.items != nil:
 		list := make([]any, len(n.items))
 		for i, item := range n.items {
-			list[i] = changed(item)
+			list[i] = changed(item, joinIndex(pointer, i))
 		}
 		return list
 	}
 	object := make(map[string]any, len(n.fields))
 	for name, field := range n.fields {
-		switch name {
-		case "customize", "tests", "with", "when":
-		default:
-			if field.dynamic {
-				object[name] = changed(field)
-			}
+		at := join(pointer, name)
+		apart := isStepList(at) || isStep(pointer) && (name == "with" || name == "when")
+		if field.dynamic && !apart {
+			object[name] = changed(field, at)
 		}
 	}
 	return object

@@ -22,7 +22,30 @@ type File struct {
 	broken bool
 }
 
-// stepNode is one entry of customize or tests.
+// stepLists are the parts of a file that are lists of steps.
+var stepLists = []struct {
+	section step.Section
+	path    []string
+}{
+	{step.Customize, []string{"customize"}},
+	{step.Tests, []string{"tests"}},
+	{step.Publish, []string{"publish", "to"}},
+}
+
+// listPointer is the JSON Pointer of a list of steps.
+func listPointer(path []string) string { return "/" + strings.Join(path, "/") }
+
+// isStepList tells whether a pointer is that of a list of steps.
+func isStepList(pointer string) bool {
+	for _, l := range stepLists {
+		if pointer == listPointer(l.path) {
+			return true
+		}
+	}
+	return false
+}
+
+// stepNode is one entry of a list of steps.
 type stepNode struct {
 	section step.Section
 	pointer string
@@ -112,21 +135,26 @@ func (t *template) firstOffset() int {
 	return 0
 }
 
-// isStep tells whether a pointer is that of an entry of customize or tests.
+// isStep tells whether a pointer is that of an entry of a list of steps.
 func isStep(pointer string) bool {
-	section, rest, ok := strings.Cut(strings.TrimPrefix(pointer, "/"), "/")
-	return ok && (section == string(step.Customize) || section == string(step.Tests)) && !strings.Contains(rest, "/")
+	i := strings.LastIndexByte(pointer, '/')
+	return i > 0 && isStepList(pointer[:i])
 }
 
 // staticKey names the part of the file a pointer is in when that part is read before
 // any expression can be evaluated.
 func staticKey(pointer string) string {
-	section, rest, _ := strings.Cut(strings.TrimPrefix(pointer, "/"), "/")
+	section, _, _ := strings.Cut(strings.TrimPrefix(pointer, "/"), "/")
 	switch section {
 	case "gild", "name", "params", "secrets", "matrix", "builder":
 		return section
-	case "customize", "tests":
-		_, rest, _ := strings.Cut(rest, "/")
+	}
+	for _, l := range stepLists {
+		rest, ok := strings.CutPrefix(pointer, listPointer(l.path)+"/")
+		if !ok {
+			continue
+		}
+		_, rest, _ = strings.Cut(rest, "/")
 		if key, _, _ := strings.Cut(rest, "/"); key == "id" || key == "uses" || key == "needs" {
 			return key
 		}
@@ -134,11 +162,11 @@ func staticKey(pointer string) string {
 	return ""
 }
 
-// collectSteps lists the steps of customize and tests and gives each an id.
+// collectSteps lists the steps and gives each an id.
 func (f *File) collectSteps(diags *diag.List) {
 	taken := map[string]*node{}
-	for _, section := range []step.Section{step.Customize, step.Tests} {
-		list := f.root.get(string(section))
+	for _, l := range stepLists {
+		list := f.root.get(l.path...)
 		if list == nil {
 			continue
 		}
@@ -146,7 +174,7 @@ func (f *File) collectSteps(diags *diag.List) {
 			if item.fields == nil {
 				continue
 			}
-			sn := &stepNode{section: section, pointer: joinIndex("/"+string(section), i), node: item}
+			sn := &stepNode{section: l.section, pointer: joinIndex(listPointer(l.path), i), node: item}
 			f.steps = append(f.steps, sn)
 			id := item.get("id")
 			if id.text() == "" {
@@ -188,7 +216,8 @@ func (f *File) checkUses(sn *stepNode, diags *diag.List) {
 		return
 	}
 	sn.kind = f.catalog.kinds[uses.text()]
-	if sn.kind == nil {
+	if sn.kind == nil || sn.kind.step.Internal {
+		sn.kind = nil
 		f.unknownKind(uses, diags)
 		return
 	}

@@ -69,6 +69,8 @@ type Step struct {
 	Outputs map[string]string
 	// Sections lists where the step may stand. Never empty.
 	Sections []Section
+	// Internal steps are placed by the engine; a file can't name them.
+	Internal bool
 	// Effect is what the step changes.
 	Effect Effect
 	// Cacheable says that the same key gives the same result, so a done step is not run again.

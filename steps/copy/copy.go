@@ -22,6 +22,7 @@ var Step = step.Define(step.Step{
 	Doc:      help.Text(doc),
 	Schema:   schemas.Step("copy"),
 	Outputs:  map[string]string{"location": "string"},
+	Internal: true,
 	Sections: []step.Section{step.Copy},
 	Effect:   step.Image,
 }, run)

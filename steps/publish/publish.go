@@ -22,6 +22,7 @@ var Step = step.Define(step.Step{
 	Doc:      help.Text(doc),
 	Schema:   schemas.Step("publish"),
 	Outputs:  map[string]string{"id": "string", "build": "integer"},
+	Internal: true,
 	Sections: []step.Section{step.Publish},
 	Effect:   step.Image,
 }, run)

@@ -21,6 +21,7 @@ var Step = step.Define(step.Step{
 	Doc:      help.Text(doc),
 	Schema:   schemas.Step("retain"),
 	Outputs:  map[string]string{"retired": "list"},
+	Internal: true,
 	Sections: []step.Section{step.Retain},
 	Effect:   step.Image,
 }, run)

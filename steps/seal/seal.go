@@ -27,6 +27,7 @@ var Step = step.Define(step.Step{
 	Summary:   "remove what belongs to one machine only, and look for secrets",
 	Doc:       help.Text(doc),
 	Schema:    schemas.Step("seal"),
+	Internal:  true,
 	Sections:  []step.Section{step.Seal},
 	Effect:    step.Machine,
 	Cacheable: true,
