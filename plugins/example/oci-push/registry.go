@@ -1,0 +1,138 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/errdef"
+	"oras.land/oras-go/v2/registry/remote"
+	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/retry"
+
+	"github.com/gildhq/gild/plugins/sdk"
+)
+
+// registryClient speaks to one repository.
+type registryClient struct {
+	to        destination
+	repo      *remote.Repository
+	transport *http.Transport
+}
+
+func connect(to destination, login auth.Credential) (*registryClient, error) {
+	repo, err := remote.NewRepository(to.ref.Registry + "/" + to.ref.Repository)
+	if err != nil {
+		return nil, err
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	client := &auth.Client{
+		Client:     &http.Client{Transport: retry.NewTransport(transport)},
+		Cache:      auth.NewCache(),
+		Credential: auth.StaticCredential(to.ref.Host(), login),
+	}
+	client.SetUserAgent("gild-plugin-oci-push/" + version)
+	repo.Client, repo.PlainHTTP = client, to.plain
+	return &registryClient{to: to, repo: repo, transport: transport}, nil
+}
+
+func (r *registryClient) close() { r.transport.CloseIdleConnections() }
+
+// has reports whether the tag is there and is this manifest.
+func (r *registryClient) has(ctx context.Context, want ocispec.Descriptor) (bool, error) {
+	got, err := r.repo.Resolve(ctx, r.to.ref.Reference)
+	if errors.Is(err, errdef.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && got.Digest == want.Digest, err
+}
+
+// pushLayers pushes the empty config and the layers that the registry doesn't have yet.
+func (r *registryClient) pushLayers(ctx context.Context, t *sdk.Target, layers []*layer) error {
+	empty := ocispec.DescriptorEmptyJSON
+	if _, err := r.pushBlob(ctx, empty, bytes.NewReader(empty.Data)); err != nil {
+		return fmt.Errorf("push the config: %w", err)
+	}
+	var done, total int64
+	for _, l := range layers {
+		total += l.desc.Size
+	}
+	for _, l := range layers {
+		title := l.desc.Annotations[ocispec.AnnotationTitle]
+		from := done
+		there, err := r.pushBlob(ctx, l.desc, &counted{l.file, func(n int64) { t.Progress(from+n, total, "bytes") }, 0})
+		if err != nil {
+			return fmt.Errorf("push %s: %w", title, err)
+		}
+		done += l.desc.Size
+		t.Progress(done, total, "bytes")
+		if there {
+			fmt.Fprintf(t.Log, "%s is there already\n", title)
+		} else {
+			fmt.Fprintf(t.Log, "pushed %s, %d bytes\n", title, l.desc.Size)
+		}
+	}
+	return nil
+}
+
+// pushBlob pushes a blob unless the registry has it.
+func (r *registryClient) pushBlob(ctx context.Context, desc ocispec.Descriptor, from io.Reader) (there bool, err error) {
+	there, err = r.repo.Blobs().Exists(ctx, desc)
+	if there || err != nil {
+		return there, err
+	}
+	return false, r.repo.Blobs().Push(ctx, desc, from)
+}
+
+// remove removes the tag if it is the manifest of this digest. One that isn't there, or
+// that has become another's, is no error.
+func (r *registryClient) remove(ctx context.Context, sum digest.Digest) error {
+	desc, err := r.repo.Resolve(ctx, r.to.ref.Reference)
+	if errors.Is(err, errdef.ErrNotFound) || err == nil && desc.Digest != sum {
+		return nil
+	}
+	if err == nil {
+		err = r.repo.Manifests().Delete(ctx, desc)
+	}
+	if err != nil && !errors.Is(err, errdef.ErrNotFound) {
+		return fmt.Errorf("remove the unfinished %s: %w; remove it by hand if the registry has it with the digest %s", r.to, err, sum)
+	}
+	return nil
+}
+
+// cleanup removes a tag whose push was cut short. It has no credentials, because gild keeps
+// none: a registry that wants them is left to the user.
+func cleanup(ctx context.Context, r sdk.Resource) error {
+	if r.Kind != uploadKind {
+		return fmt.Errorf("%q is no kind of resource that gild/oci-push makes", r.Kind)
+	}
+	u, err := parseUpload(r.ID)
+	if err != nil {
+		return err
+	}
+	reg, err := connect(u.to, auth.EmptyCredential)
+	if err != nil {
+		return err
+	}
+	defer reg.close()
+	return reg.remove(ctx, u.digest)
+}
+
+// counted tells how much of a reader was read.
+type counted struct {
+	io.Reader
+	tell func(int64)
+	n    int64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n += int64(n)
+	c.tell(c.n)
+	return n, err
+}
