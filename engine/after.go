@@ -151,6 +151,13 @@ func (e *Engine) GC(ctx context.Context, dry bool) (*GCReport, error) {
 		}
 		report.add(found)
 	}
+	if e.config.Plugins != nil {
+		found, err := e.config.Plugins.Sweep(ctx, dry)
+		if err != nil {
+			return report, err
+		}
+		report.add(found)
+	}
 	return report, nil
 }
 

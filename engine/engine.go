@@ -21,7 +21,6 @@ import (
 	"github.com/gildhq/gild/engine/event"
 	"github.com/gildhq/gild/engine/journal"
 	"github.com/gildhq/gild/engine/plan"
-	"github.com/gildhq/gild/engine/spec"
 	"github.com/gildhq/gild/engine/step"
 	"golang.org/x/sys/unix"
 )
@@ -32,6 +31,8 @@ type Config struct {
 	State string
 	// Steps are the kinds of steps pipelines may use.
 	Steps []step.Step
+	// Plugins finds further steps; nil means that there are none.
+	Plugins Plugins
 	// Builders are the builders pipelines may choose, by their Kind.
 	Builders []builder.Builder
 	// Version of gild, recorded with runs.
@@ -44,8 +45,7 @@ type Config struct {
 // may share one state folder.
 type Engine struct {
 	config   Config
-	steps    map[string]step.Step
-	syntax   *spec.Catalog
+	language *Language
 	builders map[string]builder.Builder
 	journal  *journal.Journal
 	catalog  *catalog.Catalog
@@ -88,26 +88,20 @@ func StateFolder(flag string) (string, error) {
 	return filepath.Join(home, ".local", "state", "gild"), nil
 }
 
-// Syntax compiles the schemas of steps: what Validate needs, without a state folder.
-func Syntax(steps []step.Step) (*spec.Catalog, error) { return spec.NewCatalog(steps) }
-
 // Open opens the state folder.
 func Open(ctx context.Context, c Config) (*Engine, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	e := &Engine{config: c, steps: map[string]step.Step{}, builders: map[string]builder.Builder{}}
-	for _, s := range c.Steps {
-		e.steps[s.Name] = s
-	}
+	e := &Engine{config: c, builders: map[string]builder.Builder{}}
 	for _, b := range c.Builders {
 		e.builders[b.Kind()] = b
 	}
-	err := checkSteps(e.steps)
-	if err != nil {
+	var err error
+	if e.language, err = NewLanguage(c.Steps, c.Plugins, e.unsupported); err != nil {
 		return nil, err
 	}
-	if e.syntax, err = Syntax(c.Steps); err != nil {
+	if err := checkSteps(e.language.builtin); err != nil {
 		return nil, err
 	}
 	for _, dir := range []string{c.State, e.locks(), e.runs()} {

@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -48,7 +50,7 @@ func (b *prepared) execute(ctx context.Context, adopt bool) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.src.Locks = b.lockTexts()
+	b.keepLocks()
 	if err := x.begin(ctx, adopt); err != nil {
 		return nil, err
 	}
@@ -121,7 +123,7 @@ func (x *execution) task(n *plan.Node) run.Task {
 		}
 	}
 	t.Test = n.Kind == plan.KindTest
-	t.Partial = n.Kind == plan.KindCopy
+	t.Partial = n.Kind == plan.KindCopy || n.Kind == plan.KindDeliver
 	switch n.Kind {
 	case plan.KindTest:
 		t.Holds = []string{guestName(n)}
@@ -188,7 +190,7 @@ func (x *execution) work(ctx context.Context, a *run.Attempt, n *plan.Node) (ste
 
 // runStep runs a step. Its outputs are kept and shown, so no secret may stay in them.
 func (x *execution) runStep(ctx context.Context, n *plan.Node, t *step.Target, config json.RawMessage) (step.Outputs, error) {
-	out, err := x.steps[n.Step.Uses].Run(ctx, t, config)
+	out, err := n.Def.Run(ctx, t, config)
 	for name, v := range out {
 		out[name] = x.masked(v)
 	}
@@ -242,7 +244,7 @@ func (x *execution) machineStep(ctx context.Context, a *run.Attempt, maker build
 	if err := m.Commit(ctx); err != nil {
 		return nil, err
 	}
-	if len(x.steps[n.Step.Uses].Outputs) > 0 {
+	if len(n.Def.Outputs) > 0 {
 		if err := x.journal.SaveResult(ctx, n.Key, out); err != nil {
 			return nil, err
 		}
@@ -275,18 +277,20 @@ func (x *execution) imageStep(ctx context.Context, a *run.Attempt, n *plan.Node)
 	}
 	info = formatsOf(info, n.Image.Pipeline.Local.Formats)
 	t.Image = &info
-	if n.Kind == plan.KindTest {
+	switch n.Kind {
+	case plan.KindTest:
 		if t.Machine, err = x.guests.get(ctx, a, n, info); err != nil {
 			return nil, err
 		}
-	} else {
+	case plan.KindDeliver: // has the files, and nothing to say about the catalog
+	default:
 		t.Registry = &registry{execution: x, attempt: a, image: n.Image, info: info}
 	}
 	out, err := x.runStep(ctx, n, t, config)
 	if err != nil {
 		return out, err
 	}
-	if n.Kind == plan.KindTest {
+	if n.Kind == plan.KindTest || n.Kind == plan.KindDeliver {
 		err = x.journal.SaveResult(ctx, n.Key, out)
 	}
 	return out, err
@@ -335,11 +339,33 @@ func (x *execution) target(ctx context.Context, a *run.Attempt, n *plan.Node) (*
 	t := &step.Target{
 		Inputs: map[string]step.Input{}, Env: env, Log: a.Log, Progress: a.Progress, Clock: n.Image.Clock,
 		Pipeline: step.PipelineInfo{Name: p.Name, Release: p.Release, Arch: p.Arch},
+		Claim:    claimer(a, n.Def), Attempt: a.Number, Token: token(x.run, n.ID),
 	}
 	for name, in := range n.Inputs {
 		t.Inputs[name] = in
 	}
 	return t, config, nil
+}
+
+// claimer records resources that a step makes outside.
+func claimer(a *run.Attempt, def step.Step) func(context.Context, step.Resource) (func(context.Context) error, error) {
+	return func(ctx context.Context, r step.Resource) (func(context.Context) error, error) {
+		if def.Cleanup == nil {
+			return nil, &step.Permanent{Err: fmt.Errorf("claim %s %s: the step %s doesn't clean up what it claims", r.Kind, r.ID, def.Name)}
+		}
+		r.Kind = claimKind(def, r.Kind)
+		claim, err := a.Intent(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		return claim.Settle, nil
+	}
+}
+
+// token names a piece of work towards services outside.
+func token(run, node string) string {
+	sum := sha256.Sum256([]byte(run + "\x00" + node))
+	return hex.EncodeToString(sum[:16])
 }
 
 func (x *execution) environment(ctx context.Context, a *run.Attempt, n *plan.Node) (map[string]string, error) {

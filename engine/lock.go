@@ -42,13 +42,11 @@ func (s *sources) lock(path string) (*lock.File, error) {
 	return lock.Read(filepath.Dir(path))
 }
 
-// lockTexts are the lock files in use, as resuming the run needs them.
-func (b *prepared) lockTexts() map[string][]byte {
-	texts := map[string][]byte{}
+// keepLocks keeps the lock files as they are now: resuming the run needs them.
+func (b *prepared) keepLocks() {
 	for path, l := range b.lockMap {
-		texts[path] = l.Text()
+		b.src.Locks[path] = l.Text()
 	}
-	return texts
 }
 
 // saveLocks writes all lock files that changed.
@@ -73,7 +71,11 @@ func (e *Engine) Lock(ctx context.Context, req Request) ([]string, diag.List, er
 	if err != nil || diags.HasErrors() {
 		return nil, diags, err
 	}
-	pipelines, diags := resolve(ctx, e.syntax, src, e.unsupported)
+	catalogs, err := e.language.catalogs(ctx, &src)
+	if err != nil {
+		return nil, nil, err
+	}
+	pipelines, diags := e.language.resolve(ctx, src, catalogs)
 	if diags.HasErrors() {
 		return nil, diags, nil
 	}

@@ -44,7 +44,11 @@ var _ plan.Env = (*prepared)(nil)
 // prepare resolves and plans. It returns nil, without an error, when the diagnostics
 // have errors.
 func (e *Engine) prepare(ctx context.Context, src sources, sink event.Sink) (*prepared, diag.List, error) {
-	pipelines, diags := resolve(ctx, e.syntax, src, e.unsupported)
+	catalogs, err := e.language.catalogs(ctx, &src)
+	if err != nil {
+		return nil, nil, err
+	}
+	pipelines, diags := e.language.resolve(ctx, src, catalogs)
 	if diags.HasErrors() || ctx.Err() != nil {
 		return nil, diags, ctx.Err()
 	}
@@ -55,7 +59,10 @@ func (e *Engine) prepare(ctx context.Context, src sources, sink event.Sink) (*pr
 	for _, f := range src.Files {
 		b.abs[f.Path] = f.Abs
 	}
-	options := plan.Options{Steps: e.steps, Selection: src.Request.Selection}
+	options := plan.Options{Selection: src.Request.Selection}
+	options.Steps = func(p *spec.Pipeline, name string) (step.Step, bool) {
+		return catalogs[filepath.Dir(b.abs[p.File])].Step(name)
+	}
 	if src.Epoch != "" {
 		seconds, err := strconv.ParseInt(src.Epoch, 10, 64)
 		if err != nil {
@@ -63,7 +70,6 @@ func (e *Engine) prepare(ctx context.Context, src sources, sink event.Sink) (*pr
 		}
 		options.Epoch = time.Unix(seconds, 0)
 	}
-	var err error
 	if b.hashKey, err = e.secretKey(); err != nil {
 		return nil, diags, err
 	}
@@ -211,6 +217,11 @@ func (b *prepared) find(ctx context.Context, n *plan.Node) (step.Outputs, bool, 
 		return nil, ok && hasFormats(info, n.Image.Pipeline.Local.Formats), err
 	case plan.KindTest:
 		return b.journal.Result(ctx, n.Key)
+	case plan.KindDeliver:
+		if !n.Def.Cacheable {
+			return nil, false, nil
+		}
+		return b.journal.Result(ctx, n.Key)
 	case plan.KindPublish:
 		return b.findPublished(ctx, n)
 	case plan.KindCopy:
@@ -232,7 +243,7 @@ func allStored(maker builder.Builder, keys []string) (bool, error) {
 }
 
 func (b *prepared) findStep(ctx context.Context, maker builder.Builder, n *plan.Node) (step.Outputs, bool, error) {
-	def := b.steps[n.Step.Uses]
+	def := n.Def
 	if !def.Cacheable {
 		return nil, false, nil
 	}

@@ -139,6 +139,9 @@ func (e *Engine) cleanup(ctx context.Context, r builder.Resource) error {
 	if r.Kind == kindRetired {
 		return e.removeRetired(ctx, r.ID)
 	}
+	if mine, err := e.language.cleanupClaim(ctx, r); mine {
+		return err
+	}
 	for _, b := range e.builders {
 		if err := b.Cleanup(ctx, r); err != nil {
 			return err

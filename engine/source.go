@@ -14,7 +14,6 @@ import (
 	"sync"
 
 	"github.com/gildhq/gild/engine/diag"
-	"github.com/gildhq/gild/engine/plan"
 	"github.com/gildhq/gild/engine/spec"
 	"github.com/gildhq/gild/engine/step"
 )
@@ -28,7 +27,7 @@ type sources struct {
 	ParamsText []byte
 	// Epoch is SOURCE_DATE_EPOCH, or empty.
 	Epoch string
-	// Locks are the gild.lock files as the run used them, by path; nil before it began.
+	// Locks are the gild.lock files as they were read, by path, and empty for none.
 	Locks map[string][]byte
 }
 
@@ -130,26 +129,12 @@ func pipelinesIn(dir string) ([]string, error) {
 	return found, err
 }
 
-// Validate checks every file of a request on its own, offline, and reports all
-// mistakes, files that steps name and that aren't there among them. It needs no state
-// folder. unsupported tells what a pipeline's builder can't do.
-func Validate(ctx context.Context, syntax *spec.Catalog, req Request, unsupported func(*spec.Pipeline) diag.List) (diag.List, error) {
-	src, diags, err := readSources(req)
-	if err != nil {
-		return diags, err
-	}
-	inputs := plan.NewInputChecker(syntax.Step)
-	_, more := resolve(ctx, syntax, src, unsupported, inputs.Check)
-	diags = append(diags, more...)
-	diags.Sort()
-	return diags, ctx.Err()
-}
-
 // fileCheck looks at the pipelines of one file.
-type fileCheck func(file string, pipelines []*spec.Pipeline) (diag.List, error)
+type fileCheck func(file string, c *spec.Catalog, pipelines []*spec.Pipeline) (diag.List, error)
 
-// resolve parses and resolves all files, side by side.
-func resolve(ctx context.Context, syntax *spec.Catalog, src sources, unsupported func(*spec.Pipeline) diag.List, checks ...fileCheck) ([]*spec.Pipeline, diag.List) {
+// resolve parses and resolves all files, side by side. catalogs holds the steps they may
+// use, by folder.
+func (l *Language) resolve(ctx context.Context, src sources, catalogs map[string]*spec.Catalog, checks ...fileCheck) ([]*spec.Pipeline, diag.List) {
 	in := spec.Inputs{Params: src.Request.Params, Builder: src.Request.Builder}
 	var diags diag.List
 	if src.Request.ParamsFile != "" {
@@ -170,7 +155,7 @@ func resolve(ctx context.Context, syntax *spec.Catalog, src sources, unsupported
 			if ctx.Err() != nil {
 				return
 			}
-			r := &results[i]
+			r, syntax := &results[i], catalogs[filepath.Dir(f.Abs)]
 			file, ds := spec.Parse(f.Path, f.Text, syntax)
 			r.diags = ds
 			if file == nil {
@@ -179,10 +164,11 @@ func resolve(ctx context.Context, syntax *spec.Catalog, src sources, unsupported
 			r.pipelines, ds = file.Resolve(in)
 			r.diags = append(r.diags, ds...)
 			for _, p := range r.pipelines {
-				r.diags = append(r.diags, unsupported(p)...)
+				r.diags = append(r.diags, l.unsupported(p)...)
 			}
+			r.diags = append(r.diags, checkConfigs(ctx, syntax, r.pipelines)...)
 			for _, check := range checks {
-				ds, err := check(f.Abs, r.pipelines)
+				ds, err := check(f.Abs, syntax, r.pipelines)
 				if err != nil {
 					ds.Addf(diag.Pos{File: f.Path}, "file-unreadable", "", "%v", err)
 				}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -12,10 +13,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-
-	"github.com/gildhq/gild/engine"
-	"github.com/gildhq/gild/engine/spec"
-	"github.com/gildhq/gild/steps"
 )
 
 //go:embed starter/gild.yaml
@@ -32,17 +29,21 @@ when missing; files that are there are never overwritten.`,
 		Example: `  gild init
   gild init images/web`,
 		Args: argsBetween(0, 1, "one folder"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			return a.init(strings.Join(args, ""), asJSON)
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.init(cmd.Context(), strings.Join(args, ""), asJSON)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the names of the files as JSON")
 	return cmd
 }
 
-func (a *app) init(dir string, asJSON bool) error {
+func (a *app) init(ctx context.Context, dir string, asJSON bool) error {
 	dir = filepath.Clean(dir)
-	syntax, err := engine.Syntax(steps.All())
+	language, err := a.language()
+	if err != nil {
+		return err
+	}
+	schema, err := language.Schema(ctx, dir)
 	if err != nil {
 		return err
 	}
@@ -55,7 +56,7 @@ func (a *app) init(dir string, asJSON bool) error {
 		text []byte
 	}{
 		{"gild.yaml", bytes.Replace(starter, []byte("name: my-image"), []byte("name: "+name), 1)},
-		{"gild.schema.json", spec.ComposedSchema(syntax)},
+		{"gild.schema.json", schema},
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make the folder: %w", err)

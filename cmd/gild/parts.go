@@ -31,6 +31,11 @@ func (a *app) builders() (_ []builder.Builder, state string, err error) {
 	return makers, state, err
 }
 
+// language is what pipeline files are read with, without a state folder.
+func (a *app) language() (*engine.Language, error) {
+	return engine.NewLanguage(steps.All(), nil, unsupported)
+}
+
 // withEngine opens the state folder for the length of fn.
 func (a *app) withEngine(ctx context.Context, fn func(*engine.Engine) error) (err error) {
 	makers, state, err := a.builders()

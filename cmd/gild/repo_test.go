@@ -27,7 +27,7 @@ var yamlBlock = regexp.MustCompile("(?s)```yaml\n(.*?)```")
 // pipeline of the repository.
 func TestDocumentedPipelines(t *testing.T) {
 	t.Parallel()
-	syntax, err := engine.Syntax(steps.All())
+	language, err := engine.NewLanguage(steps.All(), nil, unsupported)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func TestDocumentedPipelines(t *testing.T) {
 	if len(files) < 2 {
 		t.Fatal("the documents have no YAML blocks; the test would prove nothing")
 	}
-	diags, err := engine.Validate(t.Context(), syntax, engine.Request{Files: files}, unsupported)
+	diags, err := language.Validate(t.Context(), engine.Request{Files: files})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,9 +2,6 @@ package main
 
 import (
 	"github.com/spf13/cobra"
-
-	"github.com/gildhq/gild/engine"
-	"github.com/gildhq/gild/steps"
 )
 
 type validateOptions struct {
@@ -47,13 +44,13 @@ func (a *app) validate(cmd *cobra.Command, o validateOptions, files []string) er
 	if err != nil {
 		return err
 	}
-	syntax, err := engine.Syntax(steps.All())
+	language, err := a.language()
 	if err != nil {
 		return err
 	}
 	ctx, stop := a.interruptible(cmd.Context(), nil)
 	defer stop()
-	diags, err := engine.Validate(ctx, syntax, req, unsupported)
+	diags, err := language.Validate(ctx, req)
 	if err != nil {
 		return err
 	}

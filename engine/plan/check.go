@@ -8,23 +8,19 @@ import (
 
 	"github.com/gildhq/gild/engine/diag"
 	"github.com/gildhq/gild/engine/spec"
-	"github.com/gildhq/gild/engine/step"
 )
 
 // InputChecker tells which of the files that steps name aren't there, without reading
 // any. Safe for concurrent use.
 type InputChecker struct {
-	lookup  func(name string) (step.Step, bool)
-	schemas sync.Map // *schemaNode by the step's name
+	schemas sync.Map // *schemaNode by the step's name and version
 }
 
-// NewInputChecker returns a checker for the steps that lookup finds.
-func NewInputChecker(lookup func(name string) (step.Step, bool)) *InputChecker {
-	return &InputChecker{lookup: lookup}
-}
+// NewInputChecker returns a checker that has checked nothing.
+func NewInputChecker() *InputChecker { return &InputChecker{} }
 
-// Check checks pipelines that come from one file.
-func (c *InputChecker) Check(file string, pipelines []*spec.Pipeline) (diag.List, error) {
+// Check checks pipelines that come from one file and use the steps of a catalog.
+func (c *InputChecker) Check(file string, catalog *spec.Catalog, pipelines []*spec.Pipeline) (diag.List, error) {
 	project, err := OpenProject(file)
 	if err != nil {
 		return nil, err
@@ -34,7 +30,7 @@ func (c *InputChecker) Check(file string, pipelines []*spec.Pipeline) (diag.List
 	for _, p := range pipelines {
 		for i := range p.Steps {
 			s := &p.Steps[i]
-			for _, ref := range c.schema(s.Uses).refs(s.With) {
+			for _, ref := range c.schema(catalog, s.Uses).refs(s.With) {
 				err := project.check(ref.Name)
 				if at := s.With.Pos(ref.Pointer); err != nil && !seen[at] {
 					seen[at] = true
@@ -46,13 +42,14 @@ func (c *InputChecker) Check(file string, pipelines []*spec.Pipeline) (diag.List
 	return diags, project.Close()
 }
 
-func (c *InputChecker) schema(uses string) *schemaNode {
-	if known, ok := c.schemas.Load(uses); ok {
+func (c *InputChecker) schema(catalog *spec.Catalog, uses string) *schemaNode {
+	def, _ := catalog.Step(uses)
+	id := def.Name + "@" + def.Version
+	if known, ok := c.schemas.Load(id); ok {
 		return known.(*schemaNode)
 	}
-	def, _ := c.lookup(uses)
 	s := fileSchema(def.Schema)
-	c.schemas.Store(uses, s)
+	c.schemas.Store(id, s)
 	return s
 }
 

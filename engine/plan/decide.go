@@ -38,7 +38,7 @@ func (p *Plan) decide(ctx context.Context, env Env, sel Selection) error {
 
 // result tells nodes whose result somebody asked for from those that only lead there.
 func (k Kind) result() bool {
-	return slices.Contains([]Kind{KindFiles, KindTest, KindPublish, KindCopy, KindRetain}, k)
+	return slices.Contains([]Kind{KindFiles, KindTest, KindPublish, KindDeliver, KindCopy, KindRetain}, k)
 }
 
 // demand walks from the ends to the base: a node that isn't stored runs when its result

@@ -100,9 +100,9 @@ func (g *imageGraph) publish(needs []string) {
 	// again, and doesn't make another build of the same bytes.
 	g.rekey(n, g.byID[g.id("files")])
 	g.img.PublishKey = n.Key
-	after := []string{n.ID}
+	after := g.deliver(n)
 	if p.Copy != nil {
-		after = g.copies(n)
+		after = append(after, g.copies(n)...)
 	}
 	if p.Retain != nil {
 		g.retain(after)
@@ -115,6 +115,17 @@ func stringMap(m map[string]string) map[string]any {
 		out[k] = v
 	}
 	return out
+}
+
+// deliver adds the steps of publish.to and returns what retention waits for.
+func (g *imageGraph) deliver(publish *Node) []string {
+	ids, prev := []string{publish.ID}, publish.ID
+	for _, s := range g.section(step.Publish) {
+		n := g.step(s, KindDeliver, g.needs(s, prev, publish.ID))
+		ids = append(ids, n.ID)
+		prev = n.ID
+	}
+	return ids
 }
 
 func (g *imageGraph) copies(publish *Node) []string {

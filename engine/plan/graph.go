@@ -269,7 +269,7 @@ func (g *imageGraph) merge(needs []string) []string {
 // step adds a node for one step, with its key.
 func (g *imageGraph) step(s *spec.Step, kind Kind, needs []string) *Node {
 	parts := g.common(kind)
-	def, ok := g.opts.Steps[s.Uses]
+	def, ok := g.opts.Steps(g.img.Pipeline, s.Uses)
 	if !ok {
 		panic("plan: step kind without definition: " + s.Uses)
 	}
@@ -282,6 +282,7 @@ func (g *imageGraph) step(s *spec.Step, kind Kind, needs []string) *Node {
 	if s.When != nil {
 		parts["when"] = digest(s.When.Canonical())
 	}
+	g.ownParts(parts, def, s)
 	g.upstream(parts, needs)
 	for _, id := range g.outputs(parts, s) {
 		if !slices.Contains(needs, id) {
@@ -290,7 +291,7 @@ func (g *imageGraph) step(s *spec.Step, kind Kind, needs []string) *Node {
 	}
 	n := &Node{
 		ID: g.id(s.ID), Kind: kind, Title: s.Uses, Needs: needs, Parts: parts,
-		Pos: s.Pos, Image: g.img, Step: s,
+		Pos: s.Pos, Image: g.img, Step: s, Def: def,
 	}
 	n.Inputs = g.inputs(parts, def, s)
 	if s.Skip != "" {
@@ -298,6 +299,22 @@ func (g *imageGraph) step(s *spec.Step, kind Kind, needs []string) *Node {
 	}
 	g.ids[s.ID] = n
 	return g.add(n)
+}
+
+// ownParts adds what the step itself says decides over its result. A config that waits
+// for outputs is decided by their keys.
+func (g *imageGraph) ownParts(parts map[string]string, def step.Step, s *spec.Step) {
+	if def.KeyParts == nil || s.Skip != "" || len(s.With.Steps()) > 0 {
+		return
+	}
+	own, err := def.KeyParts(g.ctx, s.With.Canonical())
+	if err != nil {
+		g.diags.Addf(s.Pos, "step-failed", "", "ask %s what decides over its result: %v", s.Uses, err)
+		return
+	}
+	for name, value := range own {
+		parts["its "+name] = digest([]byte(value))
+	}
 }
 
 // upstream adds the keys of the nodes that a node needs. A skipped node passes on the

@@ -28,6 +28,7 @@ const (
 	KindFiles   Kind = "files"
 	KindTest    Kind = "test"
 	KindPublish Kind = "publish"
+	KindDeliver Kind = "deliver"
 	KindCopy    Kind = "copy"
 	KindRetain  Kind = "retain"
 )
@@ -70,6 +71,8 @@ type Node struct {
 	Image *Image
 	// Step is the step of the pipeline, or one the engine made (seal, publish, copy, retain).
 	Step *spec.Step
+	// Def is what the step uses.
+	Def step.Step
 	// Inputs are the project's files the step reads, by the text that names them.
 	Inputs map[string]*Input
 	// Region of a copy node.
@@ -133,7 +136,8 @@ type Selection struct {
 
 // Options are what planning takes besides the pipelines.
 type Options struct {
-	Steps map[string]step.Step
+	// Steps finds what a pipeline may use, and what the engine places itself.
+	Steps func(p *spec.Pipeline, name string) (step.Step, bool)
 	// Epoch is SOURCE_DATE_EPOCH, or zero to use the base's clock.
 	Epoch     time.Time
 	Selection Selection

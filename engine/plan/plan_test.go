@@ -76,6 +76,11 @@ func newWorld(t *testing.T, files map[string]string) *world {
 	return &world{stored: map[string]bool{}, project: p, baseID: "debian 12"}
 }
 
+func find(_ *spec.Pipeline, name string) (step.Step, bool) {
+	s, ok := steps[name]
+	return s, ok
+}
+
 var steps = map[string]step.Step{
 	"shell": {
 		Name: "shell", Version: "1", Effect: step.Machine, Cacheable: true,
@@ -113,7 +118,7 @@ func web() *spec.Pipeline {
 
 func build(t *testing.T, w *world, sel plan.Selection, pipelines ...*spec.Pipeline) *plan.Plan {
 	t.Helper()
-	p, diags, err := plan.Build(t.Context(), pipelines, w, plan.Options{Steps: steps, Selection: sel})
+	p, diags, err := plan.Build(t.Context(), pipelines, w, plan.Options{Steps: find, Selection: sel})
 	if err != nil || len(diags) > 0 {
 		t.Fatalf("plan: %v, %v", err, diags)
 	}
@@ -224,7 +229,7 @@ func TestFilesAreHashed(t *testing.T) {
 	if one.Node("web/a").Key == two.Node("web/a").Key {
 		t.Error("another script gave the same key")
 	}
-	_, diags, err := plan.Build(t.Context(), []*spec.Pipeline{pipeline()}, newWorld(t, nil), plan.Options{Steps: steps})
+	_, diags, err := plan.Build(t.Context(), []*spec.Pipeline{pipeline()}, newWorld(t, nil), plan.Options{Steps: find})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -314,7 +319,7 @@ func TestImagesInOrder(t *testing.T) {
 
 	parent := web()
 	parent.Base = spec.Base{Image: &spec.ImageBase{Name: "app", Channel: "stable"}, Pos: diag.Pos{File: "web.yaml", Line: 3}}
-	_, diags, err := plan.Build(t.Context(), []*spec.Pipeline{child, parent}, newWorld(t, nil), plan.Options{Steps: steps})
+	_, diags, err := plan.Build(t.Context(), []*spec.Pipeline{child, parent}, newWorld(t, nil), plan.Options{Steps: find})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -363,7 +368,7 @@ func TestUntestedPublish(t *testing.T) {
 	t.Parallel()
 	p := web()
 	p.Steps[3].Skip = "its condition is false"
-	_, diags, err := plan.Build(t.Context(), []*spec.Pipeline{p}, newWorld(t, nil), plan.Options{Steps: steps})
+	_, diags, err := plan.Build(t.Context(), []*spec.Pipeline{p}, newWorld(t, nil), plan.Options{Steps: find})
 	if err != nil {
 		t.Fatal(err)
 	}

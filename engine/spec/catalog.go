@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -23,7 +24,12 @@ type Catalog struct {
 	kinds map[string]*kind
 	// names are the names of the steps that a file may use, sorted.
 	names []string
+	// missing are the plugins that can't be used, and why.
+	missing map[string]error
 }
+
+// Names are the names of the steps that a file may use, sorted.
+func (c *Catalog) Names() []string { return slices.Clone(c.names) }
 
 // kind is one step with the schema of its `with`.
 type kind struct {
@@ -43,13 +49,31 @@ func NewCatalog(steps []step.Step) (*Catalog, error) {
 		return nil, err
 	}
 	c := &Catalog{envelope: envelope, step: envelope.part("#/$defs/step"), kinds: make(map[string]*kind, len(steps))}
+	if err := c.add(steps); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// With returns a catalog with more steps, those of plugins, and the plugins that can't
+// be used, with the reason.
+func (c *Catalog) With(steps []step.Step, missing map[string]error) (*Catalog, error) {
+	more := *c
+	more.kinds, more.names, more.missing = maps.Clone(c.kinds), slices.Clone(c.names), missing
+	if err := more.add(steps); err != nil {
+		return nil, err
+	}
+	return &more, nil
+}
+
+func (c *Catalog) add(steps []step.Step) error {
 	for _, s := range steps {
 		if _, ok := c.kinds[s.Name]; ok {
-			return nil, fmt.Errorf("two steps have the name %q", s.Name)
+			return fmt.Errorf("two steps have the name %q", s.Name)
 		}
 		with, err := newShape("gild:///steps/"+s.Name, s.Schema)
 		if err != nil {
-			return nil, fmt.Errorf("schema of step %q: %w", s.Name, err)
+			return fmt.Errorf("schema of step %q: %w", s.Name, err)
 		}
 		c.kinds[s.Name] = &kind{step: s, with: with, formats: bytes.Contains(s.Schema, []byte(`"gild-`))}
 		if !s.Internal {
@@ -57,7 +81,7 @@ func NewCatalog(steps []step.Step) (*Catalog, error) {
 		}
 	}
 	slices.Sort(c.names)
-	return c, nil
+	return nil
 }
 
 // Step returns the declaration of a step.

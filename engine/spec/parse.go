@@ -238,13 +238,30 @@ func (f *File) checkUses(sn *stepNode, diags *diag.List) {
 
 func (f *File) unknownKind(uses *node, diags *diag.List) {
 	pos := f.source.value(uses)
-	if strings.Contains(uses.text(), "/") {
-		diags.Addf(pos, "plugin-unsupported", "use a built-in step: "+strings.Join(f.catalog.names, ", "),
-			"plugins can't be run by this version of gild: %q", uses.text())
+	if owner, rest, ok := strings.Cut(uses.text(), "/"); ok {
+		name, _, _ := strings.Cut(rest, "/")
+		f.unknownPlugin(uses, owner+"/"+name, diags)
 		return
 	}
 	diags.Addf(pos, "unknown-step", didYouMean(uses.text(), f.catalog.names, "steps are "+strings.Join(f.catalog.names, ", ")),
 		"there is no step %q", uses.text())
+}
+
+func (f *File) unknownPlugin(uses *node, plugin string, diags *diag.List) {
+	pos := f.source.value(uses)
+	ofPlugin := slices.DeleteFunc(slices.Clone(f.catalog.names), func(name string) bool {
+		return name != plugin && !strings.HasPrefix(name, plugin+"/")
+	})
+	switch err := f.catalog.missing[plugin]; {
+	case err != nil:
+		diags.Addf(pos, "plugin-unusable", "", "%v", err)
+	case len(ofPlugin) > 0:
+		diags.Addf(pos, "unknown-step", didYouMean(uses.text(), ofPlugin, "its steps are "+strings.Join(ofPlugin, ", ")),
+			"the plugin %s has no step %q", plugin, uses.text())
+	default:
+		diags.Addf(pos, "plugin-not-locked", didYouMean(uses.text(), f.catalog.names, "install it: gild plugin install SOURCE"),
+			"gild.lock names no plugin %q", plugin)
+	}
 }
 
 func sections(all []step.Section) string {

@@ -1,0 +1,212 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/gildhq/gild/engine/builder"
+	"github.com/gildhq/gild/engine/diag"
+	"github.com/gildhq/gild/engine/lock"
+	"github.com/gildhq/gild/engine/plan"
+	"github.com/gildhq/gild/engine/spec"
+	"github.com/gildhq/gild/engine/step"
+)
+
+// Plugins finds the steps of plugins that gild.lock names. Safe for concurrent use.
+type Plugins interface {
+	// Steps returns the steps of a locked plugin as it is installed here.
+	Steps(ctx context.Context, name string, p lock.Plugin) ([]step.Step, error)
+	// Cleanup removes a resource that a step of a plugin claimed; plugin is [step.Step.Plugin].
+	Cleanup(ctx context.Context, plugin string, r step.Resource) error
+	// Sweep lists what dead processes of gild left of plugins, and removes it unless dry.
+	Sweep(ctx context.Context, dry bool) ([]step.Resource, error)
+}
+
+// Language is what pipeline files are read with: the built-in steps, the plugins that
+// the gild.lock beside a file names, and what the builders can do. Safe for concurrent use.
+type Language struct {
+	builtin     map[string]step.Step
+	base        *spec.Catalog
+	plugins     Plugins
+	unsupported func(*spec.Pipeline) diag.List
+
+	mu    sync.Mutex
+	byDir map[string]*spec.Catalog // by folder of a lock file
+}
+
+// NewLanguage compiles the schemas of the built-in steps. Without plugins (nil) a file
+// can't use any. unsupported tells what the builder that a pipeline chooses can't do.
+func NewLanguage(steps []step.Step, plugins Plugins, unsupported func(*spec.Pipeline) diag.List) (*Language, error) {
+	base, err := spec.NewCatalog(steps)
+	if err != nil {
+		return nil, err
+	}
+	l := &Language{builtin: map[string]step.Step{}, base: base, plugins: plugins, unsupported: unsupported, byDir: map[string]*spec.Catalog{}}
+	for _, s := range steps {
+		l.builtin[s.Name] = s
+	}
+	return l, nil
+}
+
+// Schema is the JSON Schema that editors use for the pipelines of a folder, its plugins included.
+func (l *Language) Schema(ctx context.Context, dir string) ([]byte, error) {
+	c, err := l.In(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	return spec.ComposedSchema(c), nil
+}
+
+// In returns the steps that the pipelines of a folder may use.
+func (l *Language) In(ctx context.Context, dir string) (*spec.Catalog, error) {
+	locked, err := lock.Read(dir)
+	if err != nil {
+		return nil, err
+	}
+	return l.with(ctx, dir, locked)
+}
+
+// with returns the steps that pipelines beside a lock file may use. A plugin that can't
+// be used is known as such, so that only those who use it hear of it.
+func (l *Language) with(ctx context.Context, dir string, locked *lock.File) (*spec.Catalog, error) {
+	if len(locked.Plugins) == 0 || l.plugins == nil {
+		return l.base, nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c, ok := l.byDir[dir]; ok {
+		return c, nil
+	}
+	var found []step.Step
+	missing := map[string]error{}
+	for _, name := range slices.Sorted(maps.Keys(locked.Plugins)) {
+		steps, err := l.plugins.Steps(ctx, name, locked.Plugins[name])
+		if err != nil {
+			missing[name] = err
+			continue
+		}
+		found = append(found, steps...)
+	}
+	c, err := l.base.With(found, missing)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", locked.Path(), err)
+	}
+	l.byDir[dir] = c
+	return c, ctx.Err()
+}
+
+// catalogs finds the steps for every file of a request. It keeps the lock files it read:
+// a run works from one state of them, however often it is resumed.
+func (l *Language) catalogs(ctx context.Context, src *sources) (map[string]*spec.Catalog, error) {
+	byDir := map[string]*spec.Catalog{}
+	if src.Locks == nil {
+		src.Locks = map[string][]byte{}
+	}
+	for _, f := range src.Files {
+		dir := filepath.Dir(f.Abs)
+		if byDir[dir] != nil {
+			continue
+		}
+		path := filepath.Join(dir, lock.Name)
+		locked, err := src.lock(path)
+		if err != nil {
+			return nil, err
+		}
+		src.Locks[path] = locked.Text()
+		if byDir[dir], err = l.with(ctx, dir, locked); err != nil {
+			return nil, err
+		}
+	}
+	return byDir, nil
+}
+
+// Validate checks every file of a request on its own, offline, and reports all
+// mistakes, files that steps name and that aren't there among them.
+func (l *Language) Validate(ctx context.Context, req Request) (diag.List, error) {
+	src, diags, err := readSources(req)
+	if err != nil {
+		return diags, err
+	}
+	catalogs, err := l.catalogs(ctx, &src)
+	if err != nil {
+		return diags, err
+	}
+	inputs := plan.NewInputChecker()
+	_, more := l.resolve(ctx, src, catalogs, inputs.Check)
+	diags = append(diags, more...)
+	diags.Sort()
+	return diags, ctx.Err()
+}
+
+// checkConfigs asks the steps of one file's pipelines what they think of their configs.
+func checkConfigs(ctx context.Context, c *spec.Catalog, pipelines []*spec.Pipeline) diag.List {
+	var diags diag.List
+	told := map[string]bool{} // the cells of a matrix make the same mistakes
+	for _, p := range pipelines {
+		for i := range p.Steps {
+			s := &p.Steps[i]
+			def, _ := c.Step(s.Uses)
+			if def.Validate == nil || s.Skip != "" || len(s.With.Steps()) > 0 {
+				continue
+			}
+			for _, d := range checkConfig(ctx, def, s) {
+				if key := fmt.Sprint(d.Pos, d.Message); !told[key] {
+					told[key] = true
+					diags = append(diags, d)
+				}
+			}
+		}
+	}
+	return diags
+}
+
+func checkConfig(ctx context.Context, def step.Step, s *spec.Step) diag.List {
+	var diags diag.List
+	problems, err := def.Validate(ctx, s.With.Canonical())
+	if err != nil {
+		diags.Addf(s.Pos, "step-failed", "", "check the configuration of %s: %v", s.Uses, err)
+	}
+	for _, p := range problems {
+		add := diags.Addf
+		if p.Warning {
+			add = diags.Warnf
+		}
+		add(s.With.Pos(p.Pointer), "bad-config", p.Hint, "%s: %s", s.Uses, p.Message)
+	}
+	return diags
+}
+
+// claimPrefix begins the kinds of resources that steps claimed.
+const claimPrefix = "step "
+
+// claimKind is the kind under which a step's resource is in the journal: it names who
+// can remove it.
+func claimKind(def step.Step, kind string) string {
+	owner := def.Plugin
+	if owner == "" {
+		owner = def.Name
+	}
+	return claimPrefix + owner + " " + kind
+}
+
+// cleanupClaim removes what a step claimed, if that is what r is.
+func (l *Language) cleanupClaim(ctx context.Context, r builder.Resource) (mine bool, err error) {
+	rest, ok := strings.CutPrefix(r.Kind, claimPrefix)
+	if !ok {
+		return false, nil
+	}
+	owner, kind, _ := strings.Cut(rest, " ")
+	r.Kind = kind
+	if def, ok := l.builtin[owner]; ok {
+		return true, def.Cleanup(ctx, r)
+	}
+	if l.plugins == nil {
+		return true, fmt.Errorf("remove %s %s of %s: this gild has no plugins", kind, r.ID, owner)
+	}
+	return true, l.plugins.Cleanup(ctx, owner, r)
+}
