@@ -104,6 +104,9 @@ func (g *imageGraph) publish(needs []string) {
 	if p.Copy != nil {
 		after = append(after, g.copies(n)...)
 	}
+	if len(after) == 0 {
+		after = []string{n.ID}
+	}
 	if p.Retain != nil {
 		g.retain(after)
 	}
@@ -117,9 +120,9 @@ func stringMap(m map[string]string) map[string]any {
 	return out
 }
 
-// deliver adds the steps of publish.to and returns what retention waits for.
-func (g *imageGraph) deliver(publish *Node) []string {
-	ids, prev := []string{publish.ID}, publish.ID
+// deliver adds the steps of publish.to and returns their ids.
+func (g *imageGraph) deliver(publish *Node) (ids []string) {
+	prev := publish.ID
 	for _, s := range g.section(step.Publish) {
 		n := g.step(s, KindDeliver, g.needs(s, prev, publish.ID))
 		ids = append(ids, n.ID)
