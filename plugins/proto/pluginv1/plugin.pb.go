@@ -1,13 +1,19 @@
 // The wire format between gild and a plugin, version 1.
 //
-// A plugin is a program that gild starts. It serves StepPlugin, grpc.health.v1.Health
-// (service "plugin": SERVING) and plugin.GRPCController over gRPC on a unix socket, and
-// tells where on its first line of standard output:
+// # Start
+//
+// A plugin is a program that gild starts. It makes a unix socket and serves on it, over
+// gRPC, StepPlugin and two services that are not in this file:
+//
+//   grpc.health.v1.Health       Check of the service "plugin" answers SERVING
+//   plugin.GRPCController       Shutdown, with an empty request and response, ends the process
+//
+// Then it writes one line to standard output, and nothing before it:
 //
 //   1|1|unix|/path/of/socket|grpc|
 //
 // (handshake version | version of this protocol | network | address | "grpc" | the
-// server's certificate, base64 without padding, or nothing). It finds in its environment:
+// server's certificate in DER, base64 without padding, or nothing). It finds in its environment:
 //
 //   GILD_PLUGIN                the fixed text of gild's handshake; without it, it wasn't started by gild
 //   PLUGIN_PROTOCOL_VERSIONS   the versions of this protocol that gild speaks, such as "1"
@@ -15,9 +21,34 @@
 //   PLUGIN_UNIX_SOCKET_DIR     the folder to make the socket in
 //   GILD_PARENT                process id of gild: end when it isn't your parent any more
 //
-// and nothing else of gild's own environment but what its manifest lists. Standard error
-// is the plugin's log. While a step runs, the plugin may call the services Machine and Host
-// at the address that RunRequest gives, with the metadata "gild-token".
+// and nothing else of gild's own environment but what its manifest lists. Of the versions
+// that both sides speak it takes the highest; with none in common it writes its line with a
+// version of its own, and gild says what doesn't match.
+//
+// With PLUGIN_CLIENT_CERT set, both sides speak TLS: the plugin makes a self-signed
+// certificate for "localhost", puts it into its line, and accepts only a client with
+// exactly the certificate in the variable. Without it, neither does.
+//
+// Standard input is empty. What the plugin writes to standard error is its own log; of a
+// plugin that died gild shows its last lines. The output of a step goes into RunEvent.log.
+// The plugin ignores the interrupt signal: Ctrl-C is for gild, which sends Cancel.
+//
+// # While a step runs
+//
+// The plugin may call the services Machine and Host at the unix socket that RunRequest
+// names: without TLS, every call with the metadata "gild-token". A call without it, or after
+// the step has ended, fails with the status UNAUTHENTICATED. At most 64 calls of a step run
+// at once, and a message has at most 2 MiB; data goes best in pieces of 64 KiB to 1 MiB.
+//
+// # Failures
+//
+// A call that fails, in either direction, has a status with a code and a message. When there
+// is more to say, its details (google.rpc.Status in the metadata "grpc-status-details-bin")
+// hold a Failure. The code is then NOT_FOUND for Failure.NOT_FOUND, CANCELLED for CANCELLED,
+// FAILED_PRECONDITION for PERMANENT, and UNKNOWN for the others. That a step failed is not
+// such a status, but the Result at the end of Run.
+//
+// Strings are UTF-8, as protobuf demands; file names and arguments that are not can't be sent.
 //
 // Fields and methods are only ever added in version 1; `make check` refuses the rest.
 
@@ -384,7 +415,7 @@ func (x *StepType) GetKeyed() bool {
 type ValidateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Step  string                 `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
-	// `with` as JSON.
+	// `with` as JSON; it has passed the schema. Defaults of the schema are not filled in.
 	Config        []byte `protobuf:"bytes,2,opt,name=config,proto3" json:"config,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -550,9 +581,10 @@ func (x *Diagnostic) GetPointer() string {
 }
 
 type KeyPartsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Step          string                 `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
-	Config        []byte                 `protobuf:"bytes,2,opt,name=config,proto3" json:"config,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Step  string                 `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
+	// `with` as JSON.
+	Config        []byte `protobuf:"bytes,2,opt,name=config,proto3" json:"config,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -602,8 +634,9 @@ func (x *KeyPartsRequest) GetConfig() []byte {
 }
 
 type KeyPartsResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Parts         map[string]string      `protobuf:"bytes,1,rep,name=parts,proto3" json:"parts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Any names and values; no secrets.
+	Parts         map[string]string `protobuf:"bytes,1,rep,name=parts,proto3" json:"parts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -650,18 +683,20 @@ type RunRequest struct {
 	// Names this run of the step, for Cancel.
 	CallId string `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
 	Step   string `protobuf:"bytes,2,opt,name=step,proto3" json:"step,omitempty"`
-	// `with` as JSON, every expression evaluated.
+	// `with` as JSON, every expression evaluated; it has passed the schema. Defaults of the
+	// schema are not filled in.
 	Config []byte `protobuf:"bytes,3,opt,name=config,proto3" json:"config,omitempty"`
-	// The step's `env`, secrets included.
+	// The step's `env`, secrets included. Pass it on only as the environment of Machine.Exec.
 	Env map[string]string `protobuf:"bytes,4,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Names of the inputs that Host.ListInput knows.
+	// Names of the inputs that Host.ListInput knows: the values in `with` that the schema
+	// marks as "gild-path" or as a "gild-script" that names a file.
 	Inputs []string `protobuf:"bytes,5,rep,name=inputs,proto3" json:"inputs,omitempty"`
 	// The build's clock: what the step writes as "now".
 	Clock    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=clock,proto3" json:"clock,omitempty"`
 	Pipeline *Pipeline              `protobuf:"bytes,7,opt,name=pipeline,proto3" json:"pipeline,omitempty"`
-	// The image under work, in tests and publish.
+	// The image under work, in tests and publish; else absent.
 	Image *Image `protobuf:"bytes,8,opt,name=image,proto3" json:"image,omitempty"`
-	// The machine to work on, in customize and tests.
+	// The machine to work on, in customize and tests; absent in publish.
 	Machine *MachineInfo `protobuf:"bytes,9,opt,name=machine,proto3" json:"machine,omitempty"`
 	// Path of the unix socket with the services Machine and Host.
 	HostAddress string `protobuf:"bytes,10,opt,name=host_address,json=hostAddress,proto3" json:"host_address,omitempty"`
@@ -859,10 +894,12 @@ func (x *Pipeline) GetArch() string {
 }
 
 type Image struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	Size          int64                  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
-	Files         []*ImageFile           `protobuf:"bytes,3,rep,name=files,proto3" json:"files,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The image's identity in gild's cache.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// Of the disk, in bytes.
+	Size          int64        `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	Files         []*ImageFile `protobuf:"bytes,3,rep,name=files,proto3" json:"files,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -919,12 +956,15 @@ func (x *Image) GetFiles() []*ImageFile {
 }
 
 type ImageFile struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Format string                 `protobuf:"bytes,1,opt,name=format,proto3" json:"format,omitempty"`
-	// Absolute path on this machine.
-	Path      string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
-	Size      int64  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
-	Allocated int64  `protobuf:"varint,4,opt,name=allocated,proto3" json:"allocated,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "raw" or "qcow2".
+	Format string `protobuf:"bytes,1,opt,name=format,proto3" json:"format,omitempty"`
+	// Absolute path on this machine. Only to be read.
+	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// Bytes.
+	Size int64 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	// Bytes that it takes on disk; less than size when it has holes.
+	Allocated int64 `protobuf:"varint,4,opt,name=allocated,proto3" json:"allocated,omitempty"`
 	// Lower-case hex.
 	Sha256        string `protobuf:"bytes,5,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -999,7 +1039,8 @@ func (x *ImageFile) GetSha256() string {
 type MachineInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A guest booted from the image: Machine.Dial and Machine.Console work.
-	Guest         bool                   `protobuf:"varint,1,opt,name=guest,proto3" json:"guest,omitempty"`
+	Guest bool `protobuf:"varint,1,opt,name=guest,proto3" json:"guest,omitempty"`
+	// When the guest was switched on.
 	PoweredOn     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=powered_on,json=poweredOn,proto3" json:"powered_on,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1131,7 +1172,8 @@ type isRunEvent_Event interface {
 }
 
 type RunEvent_Log struct {
-	// Output of the step, as it comes; need not end at a line.
+	// Output of the step, as it comes; need not end at a line. Many lines in one event cost
+	// less than an event for each.
 	Log []byte `protobuf:"bytes,1,opt,name=log,proto3,oneof"`
 }
 
@@ -1153,7 +1195,8 @@ type Progress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Done  int64                  `protobuf:"varint,1,opt,name=done,proto3" json:"done,omitempty"`
 	// 0 means unknown.
-	Total         int64  `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
+	Total int64 `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
+	// What is counted, such as "bytes" or "checks"; may be empty.
 	Unit          string `protobuf:"bytes,3,opt,name=unit,proto3" json:"unit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1266,9 +1309,10 @@ func (x *Result) GetFailure() *Failure {
 
 // Failure says why a step, or a call to Machine, failed. In the status of a call it is a detail.
 type Failure struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Kind    Failure_Kind           `protobuf:"varint,1,opt,name=kind,proto3,enum=gild.plugin.v1.Failure_Kind" json:"kind,omitempty"`
-	Message string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kind  Failure_Kind           `protobuf:"varint,1,opt,name=kind,proto3,enum=gild.plugin.v1.Failure_Kind" json:"kind,omitempty"`
+	// One line as a rule: what was tried and why it didn't work. At most 64 KiB.
+	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	// The checks that failed, one line each, of TEST_FAILED.
 	Checks []string `protobuf:"bytes,3,rep,name=checks,proto3" json:"checks,omitempty"`
 	// The command that failed, when it was one.
@@ -1468,8 +1512,9 @@ func (*CancelResponse) Descriptor() ([]byte, []int) {
 }
 
 type CleanupRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Resource      *Resource              `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it was claimed. It may be of any step of the plugin.
+	Resource      *Resource `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1550,11 +1595,11 @@ func (*CleanupResponse) Descriptor() ([]byte, []int) {
 // Resource is something outside that outlives the plugin unless it is removed.
 type Resource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The plugin's own word, such as "upload".
+	// The plugin's own word, such as "upload". Never empty, at most 256 bytes.
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	// What finds it again, such as an address. At most 4 KiB.
+	// What finds it again, such as an address. Never empty, at most 4 KiB.
 	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
-	// What it is for, to be shown to people.
+	// What it is for, to be shown to people. At most 4 KiB.
 	Note          string `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1649,10 +1694,13 @@ func (*FactsRequest) Descriptor() ([]byte, []int) {
 
 type FactsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// ID and VERSION_ID of os-release.
-	Os             string `protobuf:"bytes,1,opt,name=os,proto3" json:"os,omitempty"`
-	Version        string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	Arch           string `protobuf:"bytes,3,opt,name=arch,proto3" json:"arch,omitempty"`
+	// ID of os-release, such as "debian".
+	Os string `protobuf:"bytes,1,opt,name=os,proto3" json:"os,omitempty"`
+	// VERSION_ID of os-release, such as "12".
+	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	// In Go's names: amd64, arm64.
+	Arch string `protobuf:"bytes,3,opt,name=arch,proto3" json:"arch,omitempty"`
+	// "apt", or empty when none is known.
 	PackageManager string `protobuf:"bytes,4,opt,name=package_manager,json=packageManager,proto3" json:"package_manager,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -1791,6 +1839,7 @@ type ExecRequest_Start struct {
 }
 
 type ExecRequest_Stdin struct {
+	// A piece of the command's input.
 	Stdin []byte `protobuf:"bytes,2,opt,name=stdin,proto3,oneof"`
 }
 
@@ -1800,12 +1849,22 @@ func (*ExecRequest_Stdin) isExecRequest_Message() {}
 
 type ExecStart struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Program and arguments; no shell is involved unless it names one.
-	Argv []string          `protobuf:"bytes,1,rep,name=argv,proto3" json:"argv,omitempty"`
-	Env  map[string]string `protobuf:"bytes,2,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Dir  string            `protobuf:"bytes,3,opt,name=dir,proto3" json:"dir,omitempty"`
-	// The command gets the host's network.
-	Network       bool `protobuf:"varint,4,opt,name=network,proto3" json:"network,omitempty"`
+	// Program and arguments; no shell is involved unless it names one. The program is looked
+	// up in the machine's PATH.
+	Argv []string `protobuf:"bytes,1,rep,name=argv,proto3" json:"argv,omitempty"`
+	// On top of the machine's minimal environment (PATH, HOME, LANG).
+	Env map[string]string `protobuf:"bytes,2,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Working directory, absolute; empty means "/".
+	Dir string `protobuf:"bytes,3,opt,name=dir,proto3" json:"dir,omitempty"`
+	// The command gets the host's network; without it there is only loopback. Guests have
+	// the network they booted with.
+	Network bool `protobuf:"varint,4,opt,name=network,proto3" json:"network,omitempty"`
+	// Standard error goes where standard output goes: both come as stdout, in the order in
+	// which the command wrote them.
+	MergeOutput bool `protobuf:"varint,5,opt,name=merge_output,json=mergeOutput,proto3" json:"merge_output,omitempty"`
+	// Standard output, or standard error, isn't wanted: it is thrown away on the machine.
+	DiscardStdout bool `protobuf:"varint,6,opt,name=discard_stdout,json=discardStdout,proto3" json:"discard_stdout,omitempty"`
+	DiscardStderr bool `protobuf:"varint,7,opt,name=discard_stderr,json=discardStderr,proto3" json:"discard_stderr,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1864,6 +1923,27 @@ func (x *ExecStart) GetDir() string {
 func (x *ExecStart) GetNetwork() bool {
 	if x != nil {
 		return x.Network
+	}
+	return false
+}
+
+func (x *ExecStart) GetMergeOutput() bool {
+	if x != nil {
+		return x.MergeOutput
+	}
+	return false
+}
+
+func (x *ExecStart) GetDiscardStdout() bool {
+	if x != nil {
+		return x.DiscardStdout
+	}
+	return false
+}
+
+func (x *ExecStart) GetDiscardStderr() bool {
+	if x != nil {
+		return x.DiscardStderr
 	}
 	return false
 }
@@ -2042,6 +2122,7 @@ type PutRequest_File struct {
 }
 
 type PutRequest_Data struct {
+	// A piece of the content.
 	Data []byte `protobuf:"bytes,2,opt,name=data,proto3,oneof"`
 }
 
@@ -2051,14 +2132,17 @@ func (*PutRequest_Data) isPutRequest_Message() {}
 
 type PutFile struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Absolute path on the machine.
+	// Absolute path on the machine. Links are resolved inside the machine.
 	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
-	// Permission bits; 0 means 0644.
-	Mode    uint32                 `protobuf:"varint,2,opt,name=mode,proto3" json:"mode,omitempty"`
-	Owner   string                 `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`
-	Group   string                 `protobuf:"bytes,4,opt,name=group,proto3" json:"group,omitempty"`
+	// Permission bits as chmod takes them, set-id bits included: 0644 is 420 in decimal.
+	// 0 means 0644.
+	Mode uint32 `protobuf:"varint,2,opt,name=mode,proto3" json:"mode,omitempty"`
+	// Name or number on the machine; empty means root.
+	Owner string `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`
+	Group string `protobuf:"bytes,4,opt,name=group,proto3" json:"group,omitempty"`
+	// Absent: the time of writing.
 	ModTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=mod_time,json=modTime,proto3" json:"mod_time,omitempty"`
-	// Make missing parent folders.
+	// Make missing parent folders, mode 0755, owned by root.
 	Parents       bool `protobuf:"varint,6,opt,name=parents,proto3" json:"parents,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2173,8 +2257,9 @@ func (*PutResponse) Descriptor() ([]byte, []int) {
 }
 
 type GetRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Absolute path on the machine.
+	Path          string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2335,6 +2420,7 @@ type DialRequest_Port struct {
 }
 
 type DialRequest_Data struct {
+	// What to send.
 	Data []byte `protobuf:"bytes,2,opt,name=data,proto3,oneof"`
 }
 
@@ -2423,8 +2509,9 @@ func (x *ConsoleResponse) GetText() string {
 }
 
 type ListInputRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Input         string                 `protobuf:"bytes,1,opt,name=input,proto3" json:"input,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One of RunRequest.inputs.
+	Input         string `protobuf:"bytes,1,opt,name=input,proto3" json:"input,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2468,7 +2555,7 @@ func (x *ListInputRequest) GetInput() string {
 
 type ListInputResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The input is a folder; in the first message.
+	// The input is a folder; the same in every message, of which there is at least one.
 	Dir           bool         `protobuf:"varint,1,opt,name=dir,proto3" json:"dir,omitempty"`
 	Files         []*InputFile `protobuf:"bytes,2,rep,name=files,proto3" json:"files,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -2521,12 +2608,14 @@ func (x *ListInputResponse) GetFiles() []*InputFile {
 
 type InputFile struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Relative to the input; "." is the input itself.
+	// Relative to the input, with forward slashes; "." is the input itself.
 	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
-	// Go's fs.FileMode: type and permission bits.
+	// Permission bits (0777), and 1<<31 for a folder, 1<<27 for a symbolic link, 1<<23 set-user-id,
+	// 1<<22 set-group-id, 1<<20 sticky: what Go's fs.FileMode has.
 	Mode uint32 `protobuf:"varint,2,opt,name=mode,proto3" json:"mode,omitempty"`
-	Size int64  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
-	// Target of a symbolic link.
+	// Bytes; 0 for folders and links.
+	Size int64 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	// Target of a symbolic link, else empty.
 	Link          string `protobuf:"bytes,4,opt,name=link,proto3" json:"link,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2591,9 +2680,11 @@ func (x *InputFile) GetLink() string {
 }
 
 type ReadInputRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Input         string                 `protobuf:"bytes,1,opt,name=input,proto3" json:"input,omitempty"`
-	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One of RunRequest.inputs.
+	Input string `protobuf:"bytes,1,opt,name=input,proto3" json:"input,omitempty"`
+	// Path of one of the files that ListInput lists.
+	Path          string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2687,8 +2778,9 @@ func (x *ClaimRequest) GetResource() *Resource {
 }
 
 type ClaimResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Claim         string                 `protobuf:"bytes,1,opt,name=claim,proto3" json:"claim,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names the claim, for Settle.
+	Claim         string `protobuf:"bytes,1,opt,name=claim,proto3" json:"claim,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2943,12 +3035,15 @@ const file_plugin_proto_rawDesc = "" +
 	"\vExecRequest\x121\n" +
 	"\x05start\x18\x01 \x01(\v2\x19.gild.plugin.v1.ExecStartH\x00R\x05start\x12\x16\n" +
 	"\x05stdin\x18\x02 \x01(\fH\x00R\x05stdinB\t\n" +
-	"\amessage\"\xb9\x01\n" +
+	"\amessage\"\xaa\x02\n" +
 	"\tExecStart\x12\x12\n" +
 	"\x04argv\x18\x01 \x03(\tR\x04argv\x124\n" +
 	"\x03env\x18\x02 \x03(\v2\".gild.plugin.v1.ExecStart.EnvEntryR\x03env\x12\x10\n" +
 	"\x03dir\x18\x03 \x01(\tR\x03dir\x12\x18\n" +
-	"\anetwork\x18\x04 \x01(\bR\anetwork\x1a6\n" +
+	"\anetwork\x18\x04 \x01(\bR\anetwork\x12!\n" +
+	"\fmerge_output\x18\x05 \x01(\bR\vmergeOutput\x12%\n" +
+	"\x0ediscard_stdout\x18\x06 \x01(\bR\rdiscardStdout\x12%\n" +
+	"\x0ediscard_stderr\x18\a \x01(\bR\rdiscardStderr\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"g\n" +

@@ -1,13 +1,19 @@
 // The wire format between gild and a plugin, version 1.
 //
-// A plugin is a program that gild starts. It serves StepPlugin, grpc.health.v1.Health
-// (service "plugin": SERVING) and plugin.GRPCController over gRPC on a unix socket, and
-// tells where on its first line of standard output:
+// # Start
+//
+// A plugin is a program that gild starts. It makes a unix socket and serves on it, over
+// gRPC, StepPlugin and two services that are not in this file:
+//
+//   grpc.health.v1.Health       Check of the service "plugin" answers SERVING
+//   plugin.GRPCController       Shutdown, with an empty request and response, ends the process
+//
+// Then it writes one line to standard output, and nothing before it:
 //
 //   1|1|unix|/path/of/socket|grpc|
 //
 // (handshake version | version of this protocol | network | address | "grpc" | the
-// server's certificate, base64 without padding, or nothing). It finds in its environment:
+// server's certificate in DER, base64 without padding, or nothing). It finds in its environment:
 //
 //   GILD_PLUGIN                the fixed text of gild's handshake; without it, it wasn't started by gild
 //   PLUGIN_PROTOCOL_VERSIONS   the versions of this protocol that gild speaks, such as "1"
@@ -15,9 +21,34 @@
 //   PLUGIN_UNIX_SOCKET_DIR     the folder to make the socket in
 //   GILD_PARENT                process id of gild: end when it isn't your parent any more
 //
-// and nothing else of gild's own environment but what its manifest lists. Standard error
-// is the plugin's log. While a step runs, the plugin may call the services Machine and Host
-// at the address that RunRequest gives, with the metadata "gild-token".
+// and nothing else of gild's own environment but what its manifest lists. Of the versions
+// that both sides speak it takes the highest; with none in common it writes its line with a
+// version of its own, and gild says what doesn't match.
+//
+// With PLUGIN_CLIENT_CERT set, both sides speak TLS: the plugin makes a self-signed
+// certificate for "localhost", puts it into its line, and accepts only a client with
+// exactly the certificate in the variable. Without it, neither does.
+//
+// Standard input is empty. What the plugin writes to standard error is its own log; of a
+// plugin that died gild shows its last lines. The output of a step goes into RunEvent.log.
+// The plugin ignores the interrupt signal: Ctrl-C is for gild, which sends Cancel.
+//
+// # While a step runs
+//
+// The plugin may call the services Machine and Host at the unix socket that RunRequest
+// names: without TLS, every call with the metadata "gild-token". A call without it, or after
+// the step has ended, fails with the status UNAUTHENTICATED. At most 64 calls of a step run
+// at once, and a message has at most 2 MiB; data goes best in pieces of 64 KiB to 1 MiB.
+//
+// # Failures
+//
+// A call that fails, in either direction, has a status with a code and a message. When there
+// is more to say, its details (google.rpc.Status in the metadata "grpc-status-details-bin")
+// hold a Failure. The code is then NOT_FOUND for Failure.NOT_FOUND, CANCELLED for CANCELLED,
+// FAILED_PRECONDITION for PERMANENT, and UNKNOWN for the others. That a step failed is not
+// such a status, but the Result at the end of Run.
+//
+// Strings are UTF-8, as protobuf demands; file names and arguments that are not can't be sent.
 //
 // Fields and methods are only ever added in version 1; `make check` refuses the rest.
 
@@ -65,14 +96,17 @@ type StepPluginClient interface {
 	// KeyParts names what else decides over the result, such as the version of a tool. The
 	// same question gets the same answer. Asked only of steps that say `keyed`.
 	KeyParts(ctx context.Context, in *KeyPartsRequest, opts ...grpc.CallOption) (*KeyPartsResponse, error)
-	// Run runs a step. The last event is a result. gild ends the call when it isn't wanted
-	// any more, some time after it has sent Cancel.
+	// Run runs a step. The last event is a result, after which the plugin ends the call with
+	// the status OK, also when the step failed. gild ends the call when it isn't wanted any
+	// more, some time after it has sent Cancel, and may then end the process.
 	Run(ctx context.Context, in *RunRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RunEvent], error)
-	// Cancel asks a running step to stop and returns at once.
+	// Cancel asks a running step to stop and returns at once. The step's result is then a
+	// failure of the kind CANCELLED, or what it came to. Cancel can overtake Run; a run that is
+	// over is no error.
 	Cancel(ctx context.Context, in *CancelRequest, opts ...grpc.CallOption) (*CancelResponse, error)
 	// Cleanup removes a resource that a step claimed (Host.Claim) and didn't settle: the
 	// step failed, or it or gild was killed. A resource that is gone, or was never made, is
-	// no error.
+	// no error. It may be asked more than once, in another process than the one that claimed.
 	Cleanup(ctx context.Context, in *CleanupRequest, opts ...grpc.CallOption) (*CleanupResponse, error)
 }
 
@@ -168,14 +202,17 @@ type StepPluginServer interface {
 	// KeyParts names what else decides over the result, such as the version of a tool. The
 	// same question gets the same answer. Asked only of steps that say `keyed`.
 	KeyParts(context.Context, *KeyPartsRequest) (*KeyPartsResponse, error)
-	// Run runs a step. The last event is a result. gild ends the call when it isn't wanted
-	// any more, some time after it has sent Cancel.
+	// Run runs a step. The last event is a result, after which the plugin ends the call with
+	// the status OK, also when the step failed. gild ends the call when it isn't wanted any
+	// more, some time after it has sent Cancel, and may then end the process.
 	Run(*RunRequest, grpc.ServerStreamingServer[RunEvent]) error
-	// Cancel asks a running step to stop and returns at once.
+	// Cancel asks a running step to stop and returns at once. The step's result is then a
+	// failure of the kind CANCELLED, or what it came to. Cancel can overtake Run; a run that is
+	// over is no error.
 	Cancel(context.Context, *CancelRequest) (*CancelResponse, error)
 	// Cleanup removes a resource that a step claimed (Host.Claim) and didn't settle: the
 	// step failed, or it or gild was killed. A resource that is gone, or was never made, is
-	// no error.
+	// no error. It may be asked more than once, in another process than the one that claimed.
 	Cleanup(context.Context, *CleanupRequest) (*CleanupResponse, error)
 	mustEmbedUnimplementedStepPluginServer()
 }
@@ -378,19 +415,27 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Machine is the machine a step works on, served by gild. One call at a time; Dial may
-// be called any time.
+// Machine is the machine a step works on, served by gild. One call at a time: the next one
+// waits a while, then fails with the status RESOURCE_EXHAUSTED. Dial and Console may be
+// called any time. A run without a machine answers FAILED_PRECONDITION.
 type MachineClient interface {
+	// Facts tells what the machine is.
 	Facts(ctx context.Context, in *FactsRequest, opts ...grpc.CallOption) (*FactsResponse, error)
-	// Exec runs a command. First message: start.
+	// Exec runs a command and streams its input and output. First message: start; then the
+	// input, whose end is the end of the sending side. A command that ran has a status as the
+	// last message, whatever the status is; the call itself fails when it couldn't be run.
+	// Cancelling the call kills the command with all its children.
 	Exec(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ExecRequest, ExecResponse], error)
-	// Put writes a file in one piece. First message: file.
+	// Put writes a file in one piece: a reader of it sees the old content or the new. First
+	// message: file; then the content. Nothing is written unless the sending side is ended.
 	Put(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[PutRequest, PutResponse], error)
-	// Get reads a file.
+	// Get reads a file. The failure is NOT_FOUND when there is none.
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Chunk], error)
-	// Dial connects to a TCP port of a guest. First message: port.
+	// Dial connects to a TCP port of a guest. First message: port; then what to send. The
+	// initial metadata of the answer come when the connection stands. Ending the sending side
+	// ends that direction of the connection; the call ends when the guest has ended the other.
 	Dial(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[DialRequest, Chunk], error)
-	// Console returns the last bytes of a guest's serial console.
+	// Console returns the last bytes of a guest's serial console, control characters removed.
 	Console(ctx context.Context, in *ConsoleRequest, opts ...grpc.CallOption) (*ConsoleResponse, error)
 }
 
@@ -484,19 +529,27 @@ func (c *machineClient) Console(ctx context.Context, in *ConsoleRequest, opts ..
 // All implementations must embed UnimplementedMachineServer
 // for forward compatibility.
 //
-// Machine is the machine a step works on, served by gild. One call at a time; Dial may
-// be called any time.
+// Machine is the machine a step works on, served by gild. One call at a time: the next one
+// waits a while, then fails with the status RESOURCE_EXHAUSTED. Dial and Console may be
+// called any time. A run without a machine answers FAILED_PRECONDITION.
 type MachineServer interface {
+	// Facts tells what the machine is.
 	Facts(context.Context, *FactsRequest) (*FactsResponse, error)
-	// Exec runs a command. First message: start.
+	// Exec runs a command and streams its input and output. First message: start; then the
+	// input, whose end is the end of the sending side. A command that ran has a status as the
+	// last message, whatever the status is; the call itself fails when it couldn't be run.
+	// Cancelling the call kills the command with all its children.
 	Exec(grpc.BidiStreamingServer[ExecRequest, ExecResponse]) error
-	// Put writes a file in one piece. First message: file.
+	// Put writes a file in one piece: a reader of it sees the old content or the new. First
+	// message: file; then the content. Nothing is written unless the sending side is ended.
 	Put(grpc.ClientStreamingServer[PutRequest, PutResponse]) error
-	// Get reads a file.
+	// Get reads a file. The failure is NOT_FOUND when there is none.
 	Get(*GetRequest, grpc.ServerStreamingServer[Chunk]) error
-	// Dial connects to a TCP port of a guest. First message: port.
+	// Dial connects to a TCP port of a guest. First message: port; then what to send. The
+	// initial metadata of the answer come when the connection stands. Ending the sending side
+	// ends that direction of the connection; the call ends when the guest has ended the other.
 	Dial(grpc.BidiStreamingServer[DialRequest, Chunk]) error
-	// Console returns the last bytes of a guest's serial console.
+	// Console returns the last bytes of a guest's serial console, control characters removed.
 	Console(context.Context, *ConsoleRequest) (*ConsoleResponse, error)
 	mustEmbedUnimplementedMachineServer()
 }
@@ -671,13 +724,18 @@ const (
 //
 // Host is what else gild offers a running step.
 type HostClient interface {
-	// ListInput lists what is in an input, sorted by path.
+	// ListInput lists what is in an input, sorted by path. The failure is NOT_FOUND for a name
+	// that is none of RunRequest.inputs.
 	ListInput(ctx context.Context, in *ListInputRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListInputResponse], error)
-	// ReadInput reads one file of an input. It fails when the content isn't what was planned with.
+	// ReadInput reads one regular file of an input. It fails, possibly at the end, when the
+	// content isn't what was planned with: don't use what came before it ended well.
 	ReadInput(ctx context.Context, in *ReadInputRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Chunk], error)
-	// Claim records a resource durably. Only after it returns may the resource be made.
+	// Claim records a resource durably. Only after it returns may the resource be made. A
+	// claim that is open when the step ends, or when a process is found dead, is given to
+	// StepPlugin.Cleanup. A step has at most 4096 claims.
 	Claim(ctx context.Context, in *ClaimRequest, opts ...grpc.CallOption) (*ClaimResponse, error)
-	// Settle closes a claim: the resource is gone, or is meant to stay.
+	// Settle closes a claim: the resource is gone, or is meant to stay. Doing it again changes
+	// nothing.
 	Settle(ctx context.Context, in *SettleRequest, opts ...grpc.CallOption) (*SettleResponse, error)
 }
 
@@ -753,13 +811,18 @@ func (c *hostClient) Settle(ctx context.Context, in *SettleRequest, opts ...grpc
 //
 // Host is what else gild offers a running step.
 type HostServer interface {
-	// ListInput lists what is in an input, sorted by path.
+	// ListInput lists what is in an input, sorted by path. The failure is NOT_FOUND for a name
+	// that is none of RunRequest.inputs.
 	ListInput(*ListInputRequest, grpc.ServerStreamingServer[ListInputResponse]) error
-	// ReadInput reads one file of an input. It fails when the content isn't what was planned with.
+	// ReadInput reads one regular file of an input. It fails, possibly at the end, when the
+	// content isn't what was planned with: don't use what came before it ended well.
 	ReadInput(*ReadInputRequest, grpc.ServerStreamingServer[Chunk]) error
-	// Claim records a resource durably. Only after it returns may the resource be made.
+	// Claim records a resource durably. Only after it returns may the resource be made. A
+	// claim that is open when the step ends, or when a process is found dead, is given to
+	// StepPlugin.Cleanup. A step has at most 4096 claims.
 	Claim(context.Context, *ClaimRequest) (*ClaimResponse, error)
-	// Settle closes a claim: the resource is gone, or is meant to stay.
+	// Settle closes a claim: the resource is gone, or is meant to stay. Doing it again changes
+	// nothing.
 	Settle(context.Context, *SettleRequest) (*SettleResponse, error)
 	mustEmbedUnimplementedHostServer()
 }
