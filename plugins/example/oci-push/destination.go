@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -98,11 +97,7 @@ func credential(env map[string]string) (auth.Credential, error) {
 }
 
 // validate looks at what the schema can't: the reference.
-func validate(_ context.Context, raw json.RawMessage) ([]sdk.Problem, error) {
-	var c Config
-	if err := json.Unmarshal(raw, &c); err != nil {
-		return nil, fmt.Errorf("decode with: %w", err)
-	}
+func validate(_ context.Context, c Config) ([]sdk.Problem, error) {
 	to, err := parseDestination(c.Reference, c.PlainHTTP)
 	if err != nil {
 		text, hint, _ := strings.Cut(err.Error(), "; ")

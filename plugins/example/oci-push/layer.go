@@ -94,7 +94,7 @@ func openLayer(ctx context.Context, t *sdk.Target, f sdk.ImageFile, compression 
 			sha256Key:               f.SHA256,
 		},
 	}}
-	p, ok := packers[compression]
+	p, ok := packerOf(compression)
 	if !ok {
 		return l, nil
 	}
@@ -118,12 +118,18 @@ type packer struct {
 	writer func(io.Writer) (io.WriteCloser, error)
 }
 
-var packers = map[string]packer{
-	"gzip": {".gz", func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriter(w), nil }},
-	"zstd": {".zst", func(w io.Writer) (io.WriteCloser, error) {
-		// A fixed number: the number of processors must not decide over the output.
-		return zstd.NewWriter(w, zstd.WithEncoderConcurrency(2))
-	}},
+// packerOf returns the packer of a compression; "none" has none.
+func packerOf(compression string) (packer, bool) {
+	switch compression {
+	case "gzip":
+		return packer{".gz", func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriter(w), nil }}, true
+	case "zstd":
+		return packer{".zst", func(w io.Writer) (io.WriteCloser, error) {
+			// A fixed number: the number of processors must not decide over the output.
+			return zstd.NewWriter(w, zstd.WithEncoderConcurrency(2))
+		}}, true
+	}
+	return packer{}, false
 }
 
 // pack compresses into a temporary file that has no name, so that nothing stays behind

@@ -29,7 +29,7 @@ func pushStep() sdk.Step {
 		Summary:  "push the image's files to an OCI registry as an artifact",
 		Doc:      doc,
 		Sections: []sdk.Section{sdk.Publish},
-		Validate: validate,
+		Validate: sdk.Validate(validate),
 		Cleanup:  cleanup,
-	}, push)
+	}, push, sdk.Source(source))
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,10 +15,16 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
+	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/errcode"
 
 	"github.com/gildhq/gild/plugins/sdk"
 )
+
+// source has the comments of Config, for the schema.
+//
+//go:embed push.go
+var source string
 
 // artifactType tells an image of gild from other artifacts.
 const artifactType = "application/vnd.gild.image.v1"
@@ -36,10 +43,14 @@ const removeWithin = 30 * time.Second
 
 // Config is the step's `with`.
 type Config struct {
-	Reference   string   `json:"reference" jsonschema:"minLength=1,description=Where to: registry/repository:tag."`
-	Formats     []string `json:"formats,omitempty" jsonschema:"minItems=1,uniqueItems=true,enum=raw,enum=qcow2,description=Which of the image's files; qcow2 if there is one and else raw unless given."`
-	Compression string   `json:"compression,omitempty" jsonschema:"enum=none,enum=gzip,enum=zstd,default=none,description=How the files are compressed."`
-	PlainHTTP   *bool    `json:"plain-http,omitempty" jsonschema:"description=Speak HTTP without TLS; unless given only to a registry on this host."`
+	// Where to: registry/repository:tag.
+	Reference string `json:"reference" jsonschema:"minLength=1"`
+	// Which of the image's files, raw and qcow2; unless given, qcow2 if there is one, else raw.
+	Formats []string `json:"formats,omitempty" jsonschema:"minItems=1,uniqueItems=true,enum=raw,enum=qcow2"`
+	// How the files are compressed.
+	Compression string `json:"compression,omitempty" jsonschema:"enum=none,enum=gzip,enum=zstd,default=none"`
+	// Speak HTTP without TLS; unless given, only to a registry on this host.
+	PlainHTTP *bool `json:"plain-http,omitempty"`
 }
 
 // Outputs are the step's outputs.
@@ -160,17 +171,18 @@ func permanent(err error) error { return &sdk.Permanent{Err: err} }
 // when it wants to know who is asking.
 func refused(err error) error {
 	var resp *errcode.ErrorResponse
-	if !errors.As(err, &resp) {
-		return err
+	status := 0
+	switch {
+	case errors.As(err, &resp):
+		status = resp.StatusCode
+	case errors.Is(err, auth.ErrBasicCredentialNotFound):
+		status = http.StatusUnauthorized
 	}
-	switch resp.StatusCode {
-	case http.StatusUnauthorized, http.StatusForbidden:
+	switch {
+	case status == http.StatusUnauthorized || status == http.StatusForbidden:
 		return permanent(fmt.Errorf("%w; give the step USERNAME and PASSWORD, or TOKEN, in its env", err))
-	case http.StatusTooManyRequests, http.StatusRequestTimeout:
+	case status == http.StatusTooManyRequests || status == http.StatusRequestTimeout || status < 400 || status >= 500:
 		return err
 	}
-	if resp.StatusCode < 500 {
-		return permanent(err)
-	}
-	return err
+	return permanent(err)
 }
