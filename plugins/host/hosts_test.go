@@ -1,0 +1,5 @@
+package host
+
+const childHostEnv = "GILD_TEST_HOST"
+
+func serveHost() {}

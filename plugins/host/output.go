@@ -1,0 +1,143 @@
+package host
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"unicode"
+)
+
+const (
+	// maxLine is where a line of a plugin's output is cut in two, in bytes.
+	maxLine = 4 << 10
+	// maxShown bounds what of one process's output is passed on, in bytes.
+	maxShown = 16 << 20
+	// tailLines is how many last lines an error shows.
+	tailLines = 10
+)
+
+// log writes lines of many processes to one writer.
+type log struct {
+	mu sync.Mutex
+	w  io.Writer // nil discards
+}
+
+func (l *log) line(name, text string) {
+	if l.w == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	// A log that can't be written is no reason to fail what is logged.
+	_, _ = fmt.Fprintf(l.w, "%s: %s\n", name, text)
+}
+
+// output takes what one process writes, keeps the last lines and passes them on.
+type output struct {
+	name string
+	log  *log
+
+	readers sync.WaitGroup // pipes that are being read
+
+	mu    sync.Mutex
+	shown int
+	tail  []string
+}
+
+// reader counts a pipe; end is called at its end, and may be called again.
+func (o *output) reader() (end func()) {
+	o.readers.Add(1)
+	return sync.OnceFunc(o.readers.Done)
+}
+
+// wait waits until all pipes were read.
+func (o *output) wait() { o.readers.Wait() }
+
+// last returns the last lines, for an error.
+func (o *output) last() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.tail) == 0 {
+		return "; it wrote nothing to its standard error"
+	}
+	return "; last lines of its output:\n  " + strings.Join(o.tail, "\n  ")
+}
+
+func (o *output) line(raw []byte) {
+	text := strings.TrimRight(strings.Map(printable, strings.ToValidUTF8(string(raw), "�")), " ")
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if text != "" {
+		if len(o.tail) == tailLines {
+			o.tail = append(o.tail[:0], o.tail[1:]...)
+		}
+		o.tail = append(o.tail, text)
+	}
+	if o.shown > maxShown {
+		return
+	}
+	if o.shown += len(text) + 1; o.shown > maxShown {
+		text = fmt.Sprintf("it has written %d MiB; its further output is not shown", maxShown>>20)
+	}
+	o.log.line(o.name, text)
+}
+
+// printable keeps a plugin from speaking to the terminal.
+func printable(r rune) rune {
+	switch {
+	case r == '\t':
+		return ' '
+	case unicode.IsControl(r):
+		return -1
+	}
+	return r
+}
+
+// stream makes lines of one stream of a process.
+func (o *output) stream() *lines { return &lines{to: o} }
+
+type lines struct {
+	to *output
+
+	mu  sync.Mutex
+	buf []byte // a line that hasn't ended
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := len(p)
+	for len(p) > 0 {
+		end := bytes.IndexByte(p, '\n')
+		room := maxLine - len(l.buf)
+		if end < 0 || end > room {
+			cut := min(len(p), room)
+			l.buf = append(l.buf, p[:cut]...)
+			p = p[cut:]
+			if len(l.buf) == maxLine {
+				l.emit()
+			}
+			continue
+		}
+		l.buf = append(l.buf, p[:end]...)
+		p = p[end+1:]
+		l.emit()
+	}
+	return n, nil
+}
+
+func (l *lines) emit() {
+	l.to.line(l.buf)
+	l.buf = l.buf[:0]
+}
+
+// flush ends a line that has no end.
+func (l *lines) flush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.buf) > 0 {
+		l.emit()
+	}
+}

@@ -1,0 +1,248 @@
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"slices"
+	"time"
+
+	"crypto/rand"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/gildhq/gild/engine/step"
+	"github.com/gildhq/gild/plugins/broker"
+	"github.com/gildhq/gild/plugins/proto/pluginv1"
+	"github.com/gildhq/gild/plugins/store"
+)
+
+const (
+	// maxRunLog bounds the log of one step, in bytes.
+	maxRunLog = 64 << 20
+	// maxResult bounds the outputs of one step as JSON, in bytes.
+	maxResult = 64 << 10
+)
+
+var errUnended = errors.New("it sent a result and didn't end the call")
+
+// run runs a step of a plugin.
+func (h *Host) run(ctx context.Context, c store.Content, t *pluginv1.StepType, target *step.Target, config json.RawMessage) (step.Outputs, error) {
+	out, err := h.runIn(ctx, c, t, target, config)
+	var skipped *step.Skipped
+	if err != nil && !errors.As(err, &skipped) {
+		err = h.named(c, "run "+t.GetName(), err)
+	}
+	return out, err
+}
+
+func (h *Host) runIn(ctx context.Context, c store.Content, t *pluginv1.StepType, target *step.Target, config json.RawMessage) (step.Outputs, error) {
+	p, err := h.acquire(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	defer h.release(p)
+	machines, err := h.machines()
+	if err != nil {
+		return nil, err
+	}
+	token, end := machines.Open(target)
+	defer end()
+	req := request(t.GetName(), target, config)
+	req.HostAddress, req.HostToken = machines.Address(), token
+
+	r := &running{process: p, id: req.GetCallId(), target: target}
+	// The call outlives ctx by the grace that a step gets.
+	streamCtx, cut := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cut(nil)
+	r.cut = cut
+	defer r.watch(ctx)()
+	result, err := r.receive(streamCtx, req)
+	if err != nil {
+		return nil, err
+	}
+	if f := result.GetFailure(); f != nil {
+		return nil, broker.FromFailure(f)
+	}
+	return outputs(t, result.GetOutputs())
+}
+
+func request(name string, t *step.Target, config json.RawMessage) *pluginv1.RunRequest {
+	req := &pluginv1.RunRequest{
+		CallId:           rand.Text(),
+		Step:             name,
+		Config:           config,
+		Env:              t.Env,
+		Inputs:           slices.Sorted(maps.Keys(t.Inputs)),
+		Clock:            timestamppb.New(t.Clock),
+		Pipeline:         &pluginv1.Pipeline{Name: t.Pipeline.Name, Release: t.Pipeline.Release, Arch: t.Pipeline.Arch},
+		Attempt:          int32(t.Attempt),
+		IdempotencyToken: t.Token,
+	}
+	if img := t.Image; img != nil {
+		req.Image = &pluginv1.Image{Key: img.Key, Size: img.Size}
+		for _, f := range img.Files {
+			req.Image.Files = append(req.Image.Files, &pluginv1.ImageFile{
+				Format: f.Format, Path: f.Path, Size: f.Size, Allocated: f.Allocated, Sha256: f.SHA256,
+			})
+		}
+	}
+	if t.Machine != nil {
+		req.Machine = &pluginv1.MachineInfo{}
+		if guest, ok := t.Machine.(step.Guest); ok {
+			req.Machine.Guest, req.Machine.PoweredOn = true, timestamppb.New(guest.PoweredOn())
+		}
+	}
+	return req
+}
+
+// running is one run of a step.
+type running struct {
+	process *process
+	id      string
+	target  *step.Target
+	cut     context.CancelCauseFunc // ends the call
+	logged  int
+}
+
+// watch asks the step to stop when ctx ends, and cuts the call if it doesn't. The function
+// that it returns ends the watch.
+func (r *running) watch(ctx context.Context) (end func()) {
+	over, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case <-over:
+			return
+		case <-ctx.Done():
+		}
+		grace := r.process.host.cfg.Grace
+		asked, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+		defer cancel()
+		go func() {
+			<-over
+			cancel()
+		}()
+		r.process.cancelRun(asked, r.id)
+		<-asked.Done()
+		select {
+		case <-over:
+		default:
+			r.fault(fmt.Errorf("it went on for %v after it was asked to stop; it was cut off: %w", grace, context.Cause(ctx)))
+		}
+	}()
+	return func() {
+		close(over)
+		<-ended
+	}
+}
+
+// fault ends the call of a plugin that breaks the rules. Its process isn't used again, as it
+// may go on with the step.
+func (r *running) fault(err error) error {
+	r.process.host.retire(r.process, err)
+	r.cut(err)
+	return err
+}
+
+// receive makes the call and takes its events. It returns when the call has ended.
+func (r *running) receive(ctx context.Context, req *pluginv1.RunRequest) (*pluginv1.Result, error) {
+	stream, err := r.process.rpc.Run(ctx, req)
+	if err != nil {
+		return nil, r.process.explain(ctx, err)
+	}
+	for {
+		e, err := stream.Recv()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil, r.fault(errors.New("it ended the call without a result"))
+		case err != nil:
+			return nil, r.process.explain(ctx, err)
+		}
+		if result := e.GetResult(); result != nil {
+			return result, r.finish(ctx, stream)
+		}
+		if err := r.event(e); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// event takes all but a result. What it doesn't know is of a later version, and may be left out.
+func (r *running) event(e *pluginv1.RunEvent) error {
+	switch e := e.GetEvent().(type) {
+	case *pluginv1.RunEvent_Log:
+		if r.logged += len(e.Log); r.logged > maxRunLog {
+			return r.fault(fmt.Errorf("its log has more than %s", size(maxRunLog)))
+		}
+		if _, err := r.target.Log.Write(e.Log); err != nil {
+			r.cut(err)
+			return err
+		}
+	case *pluginv1.RunEvent_Progress:
+		r.target.Progress(e.Progress.GetDone(), e.Progress.GetTotal(), e.Progress.GetUnit())
+	}
+	return nil
+}
+
+// finish waits for the end of the call, after which the step does nothing any more.
+func (r *running) finish(ctx context.Context, stream grpc.ServerStreamingClient[pluginv1.RunEvent]) error {
+	late := time.AfterFunc(r.process.host.cfg.Grace, func() { r.fault(errUnended) })
+	defer late.Stop()
+	_, err := stream.Recv()
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil
+	case err == nil:
+		return r.fault(errors.New("it sent more after its result"))
+	}
+	return r.process.explain(ctx, err)
+}
+
+// outputs checks what a step returns against what it declares.
+func outputs(t *pluginv1.StepType, raw []byte) (step.Outputs, error) {
+	if len(raw) > maxResult {
+		return nil, fmt.Errorf("it returned outputs of %s, of at most %s; what is larger belongs into a file", size(int64(len(raw))), size(maxResult))
+	}
+	out := step.Outputs{}
+	if len(raw) > 0 {
+		if err := json.Unmarshal(raw, &out); err != nil {
+			return nil, fmt.Errorf("it returned outputs that are no JSON object: %w", err)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(out)) {
+		if _, ok := t.GetOutputs()[name]; !ok {
+			return nil, fmt.Errorf("it returned the output %q, which it doesn't declare", clip(name))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.GetOutputs())) {
+		kind := t.GetOutputs()[name]
+		value, ok := out[name]
+		if !ok {
+			return nil, fmt.Errorf("it returned no output %q, which it declares", name)
+		}
+		if !isKind(value, kind) {
+			return nil, fmt.Errorf("it returned the output %q, which isn't a %s as it declares", name, kind)
+		}
+	}
+	return out, nil
+}
+
+func isKind(v any, kind string) bool {
+	switch v := v.(type) {
+	case string:
+		return kind == "string"
+	case bool:
+		return kind == "boolean"
+	case float64:
+		return kind == "number" || kind == "integer" && v == math.Trunc(v)
+	case []any:
+		return kind == "list"
+	}
+	return false
+}
