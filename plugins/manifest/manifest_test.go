@@ -138,6 +138,7 @@ func TestMistakes(t *testing.T) {
 		"no output type":     {"path: string", "path: ''", `22:21: path is empty`},
 		"output name":        {"path: string", "a b: string", `22:15: "a b" is no name of an output: letters, digits, - and _`},
 		"no JSON":            {"0x10", ".nan", `21:41: ".nan" has no equal in JSON`},
+		"no object":          {"{type: object}", "{type: [object]}", `27:13: the schema has no type: object, which is what with is`},
 		"outer reference":    {"{type: object}", "{$ref: 'other:///x'}", "27:13: no JSON Schema: other:///x is outside of the schema"},
 		"steps are text":     {steps, "steps: none\nx:\n  - ", "8:8: steps is not a list\np:9:1"},
 	} {

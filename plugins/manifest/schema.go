@@ -42,6 +42,9 @@ func (r *reader) schema(n *yaml.Node) []byte {
 		r.mistake(n, "no JSON Schema: %v", err)
 		return nil
 	}
+	if value.(map[string]any)["type"] != "object" {
+		r.mistake(n, "the schema has no type: object, which is what with is")
+	}
 	return text
 }
 
