@@ -53,6 +53,9 @@ func (p Plugin) checkStep(s Step) (errs []error) {
 	if len(s.Sections) == 0 {
 		errs = append(errs, errors.New("it has no section to stand in: customize, tests or publish"))
 	}
+	if len(s.Sections) > 1 && slices.Contains(s.Sections, Customize) {
+		errs = append(errs, errors.New("it stands in customize and elsewhere: a step changes a machine or works on an image, not both; make it two"))
+	}
 	for _, section := range s.Sections {
 		if section != Customize && section != Tests && section != Publish {
 			errs = append(errs, fmt.Errorf("it can't stand in the section %q: a plugin's step stands in customize, tests or publish", section))

@@ -33,6 +33,7 @@ func Source(files ...string) Option {
 // is for readers: the field of a value that isn't given is zero.
 //
 // O is a struct of outputs, strings, integers, other numbers, booleans and lists, or struct{}.
+// An output that is nil or left out gets the zero value of its type.
 //
 // Define panics when C or O can't be used, as that is a mistake in the program.
 func Define[C, O any](meta Step, run func(ctx context.Context, t *Target, config C) (O, error), opts ...Option) Step {
@@ -44,7 +45,39 @@ func Define[C, O any](meta Step, run func(ctx context.Context, t *Target, config
 	if err != nil {
 		panic(fmt.Sprintf("define step %q: %v", meta.Name, err))
 	}
-	return step.Define(s, run)
+	return complete(step.Define(s, run))
+}
+
+// complete gives every declared output a value: a list that is nil, and what was left out
+// because it is empty, are JSON's null or nothing.
+func complete(s Step) Step {
+	run := s.Run
+	s.Run = func(ctx context.Context, t *Target, config json.RawMessage) (Outputs, error) {
+		out, err := run(ctx, t, config)
+		if err != nil {
+			return nil, err
+		}
+		for name, kind := range s.Outputs {
+			if out[name] == nil {
+				out[name] = zeroOutput(kind)
+			}
+		}
+		return out, nil
+	}
+	return s
+}
+
+func zeroOutput(kind string) any {
+	switch kind {
+	case "string":
+		return ""
+	case "boolean":
+		return false
+	case "list":
+		return []any{}
+	default:
+		return float64(0)
+	}
 }
 
 func define[C, O any](meta Step, o options) (Step, error) {
