@@ -133,6 +133,9 @@ func checkValidate(ctx context.Context, s *session) verdict {
 			continue
 		}
 		for _, config := range s.configs(t) {
+			if schema := s.schemas[t.GetName()]; schema != nil && len(violations(schema, config)) > 0 {
+				continue // gild doesn't ask the plugin then
+			}
 			n++
 			first, err := s.validate(ctx, t, config)
 			if err != nil {
@@ -245,7 +248,9 @@ func (s *session) mustRefuse(ctx context.Context, t *pluginv1.StepType, config j
 		return v
 	}
 	switch how, message := r.outcome(); {
-	case how == succeeded || how == "":
+	case how == "":
+		return holds() // no result at all: another check says so
+	case how == succeeded:
 		return fails("step %q with the config %q: the run ends without an error", t.GetName(), config)
 	case strings.TrimSpace(message) == "":
 		return fails("step %q with the config %q: the error has no message", t.GetName(), config)

@@ -112,7 +112,7 @@ func difference(a, b *pluginv1.DescribeResponse) string {
 
 var (
 	semver     = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$`)
-	stepPart   = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
+	stepRest   = regexp.MustCompile(`^(/[a-z0-9][a-z0-9-]*)*$`)
 	outputName = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_-]*$`)
 	sections   = []string{"customize", "tests", "publish"}
 	types      = []string{"string", "integer", "number", "boolean", "list"}
@@ -155,7 +155,7 @@ func wrongInStep(plugin string, step *pluginv1.StepType) (wrong []string) {
 	add := func(format string, args ...any) {
 		wrong = append(wrong, fmt.Sprintf("step %q: ", step.GetName())+fmt.Sprintf(format, args...))
 	}
-	if rest, ok := strings.CutPrefix(step.GetName(), plugin); !ok || rest != "" && (rest[0] != '/' || !stepPart.MatchString(rest[1:])) {
+	if rest, ok := strings.CutPrefix(step.GetName(), plugin); !ok || !stepRest.MatchString(rest) {
 		add("its name isn't the plugin's, %q, or that with /name behind it", plugin)
 	}
 	if text := step.GetSummary(); strings.TrimSpace(text) == "" || strings.Contains(text, "\n") {

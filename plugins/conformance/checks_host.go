@@ -23,6 +23,10 @@ func checkHost(ctx context.Context, s *session) (v verdict) {
 		if err := h.Close(); err != nil && v.status == OK {
 			v = fails("%v", err)
 		}
+		// Each fault is told once, by the check that names it best.
+		if v.status == Failed && s.broken {
+			v = skips("gild can't run it, as was to be expected:\n%s", v.detail)
+		}
 	}()
 	steps, err := h.Steps(ctx, s.content)
 	if err != nil {

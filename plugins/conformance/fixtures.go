@@ -85,11 +85,11 @@ type commandFixture struct {
 }
 
 type expectation struct {
-	Outcome outcome              `yaml:"outcome"`
-	Message string               `yaml:"message"`
-	Outputs *map[string]document `yaml:"outputs"`
-	Log     []string             `yaml:"log"`
-	Files   map[string]string    `yaml:"files"`
+	Outcome outcome             `yaml:"outcome"`
+	Message string              `yaml:"message"`
+	Outputs map[string]document `yaml:"outputs"`
+	Log     []string            `yaml:"log"`
+	Files   map[string]string   `yaml:"files"`
 }
 
 // outcome is how a run ends.
@@ -200,13 +200,10 @@ func (r *runFixture) check() error {
 	return nil
 }
 
-// expectedOutputs are the outputs as values; nil when nothing is said of them.
+// expectedOutputs are the outputs that something is said of, as values.
 func (e expectation) expectedOutputs() (map[string]any, error) {
-	if e.Outputs == nil {
-		return nil, nil
-	}
 	all := map[string]any{}
-	for name, d := range *e.Outputs {
+	for name, d := range e.Outputs {
 		var v any
 		if err := json.Unmarshal(d, &v); err != nil {
 			return nil, err

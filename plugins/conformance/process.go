@@ -228,7 +228,7 @@ func (p *process) shutdown(ctx context.Context, within time.Duration) bool {
 	case <-p.done:
 		return true
 	case <-ctx.Done():
-		return !p.alive()
+		return false
 	}
 }
 

@@ -68,7 +68,12 @@ func (r Report) Text() string {
 		width = max(width, len(c.Name))
 	}
 	for _, c := range r.Checks {
-		fmt.Fprintf(&out, "  %-7s  %-*s  %s\n", c.Status, width, c.Name, c.Means)
+		fmt.Fprintf(&out, "  %-7s  %-*s  %s", c.Status, width, c.Name, c.Means)
+		if c.Status == OK && c.Detail != "" && !strings.Contains(c.Detail, "\n") {
+			fmt.Fprintf(&out, " (%s)\n", diag.Printable(c.Detail))
+			continue
+		}
+		out.WriteString("\n")
 		for line := range strings.Lines(c.Detail) {
 			fmt.Fprintf(&out, "  %7s  %*s  %s\n", "", width, "", diag.Printable(strings.TrimRight(line, "\n")))
 		}

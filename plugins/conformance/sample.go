@@ -32,7 +32,8 @@ func (s *session) samples(t *pluginv1.StepType) []runFixture {
 	// What is wrong with the examples is told by the check of the help.
 	examples, _ := examples(t)
 	for _, with := range examples {
-		if !expression.Match(with) {
+		schema := s.schemas[t.GetName()]
+		if !expression.Match(with) && (schema == nil || len(violations(schema, with)) == 0) {
 			all = append(all, runFixture{With: document(with), anything: true})
 		}
 	}

@@ -48,6 +48,8 @@ type session struct {
 	described *pluginv1.DescribeResponse
 	// schemas are those that compile, by step.
 	schemas map[string]*jsonschema.Schema
+	// broken tells that a check failed.
+	broken bool
 	// runs are all runs that came to an end.
 	runs []*ran
 	// ended are the processes that are gone.
@@ -170,6 +172,7 @@ func (s *session) check(ctx context.Context, c check) Result {
 		}
 		s.p = nil
 	}
+	s.broken = s.broken || v.status == Failed
 	return result(v)
 }
 

@@ -1,0 +1,199 @@
+package conformance
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	if mode := os.Getenv(modeEnv); mode != "" {
+		if err := servePlugin(mode); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+const testFixtures = `
+steps:
+  test/motd:
+    good:
+      - {text: hello}
+      - {text: ""}
+    bad:
+      - with: {text: "two\nlines"}
+        pointer: /text
+      - with: {}
+      - with: {text: 1}
+        pointer: /text
+    runs:
+      - name: writes the file
+        with: {text: hello}
+        env: {GREETING: a-secret-greeting}
+        commands: [{argv: [sync]}]
+        expect:
+          outputs: {bytes: 6}
+          log: [wrote the message]
+          files: {/etc/motd: "hello\n"}
+      - name: a command fails
+        with: {text: hello}
+        commands: [{argv: [sync], status: 3}]
+        expect: {outcome: failed, message: exit status 3}
+`
+
+// write makes a plugin of the test binary, beside its fixtures, and returns its path.
+func write(t *testing.T, mode, fixtures string) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	// A program of the race detector's sleeps for a second when it ends.
+	script := fmt.Sprintf("#!/bin/sh\nexport GORACE=atexit_sleep_ms=0 %s=%s\nexec '%s'\n", modeEnv, mode, self)
+	for name, file := range map[string]struct {
+		text string
+		mode os.FileMode
+	}{"gild-plugin-motd": {script, 0o755}, FixturesName: {fixtures, 0o644}} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(file.text), file.mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return filepath.Join(dir, "gild-plugin-motd")
+}
+
+func run(t *testing.T, o Options) Report {
+	t.Helper()
+	if o.Within == 0 {
+		o.Within = 20 * time.Second
+	}
+	o.Grace = 3 * time.Second
+	r, err := Check(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Checks) != len(checks()) {
+		t.Errorf("the report has %d checks, not %d", len(r.Checks), len(checks()))
+	}
+	return r
+}
+
+func with(r Report, s Status) []string {
+	var names []string
+	for _, c := range r.Checks {
+		if c.Status == s {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
+
+func TestGoodPlugin(t *testing.T) {
+	t.Parallel()
+	var told []string
+	r := run(t, Options{Path: write(t, good, testFixtures), Done: func(c Result) { told = append(told, c.Name) }})
+	if len(with(r, OK)) != len(r.Checks) || !r.OK() {
+		t.Errorf("not everything is ok:\n%s", r.Text())
+	}
+	if len(told) != len(r.Checks) {
+		t.Errorf("told of %d checks of %d", len(told), len(r.Checks))
+	}
+	if r.Plugin != "test/motd" || r.Version != "1.0.0" {
+		t.Errorf("the report is about %q %q", r.Plugin, r.Version)
+	}
+}
+
+// TestFaults shows that each check fails for a plugin that has just its fault, and that no
+// other check does.
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	faults := []struct{ mode, check, detail string }{
+		{silent, "starts", "no answer within"},
+		{plainText, "starts", "tls: none"},
+		{banner, "handshake", `"hello\n"`},
+		{unhealthy, "health", "NOT_SERVING"},
+		{moody, "describe", `step "test/motd"`},
+		{nameless, "names", `"1"`},
+		{vague, "schema", "#/properties/text"},
+		{open_, "schema", "additionalProperties"},
+		{undocumented, "docs", "txt"},
+		{lenient, "configs", "is accepted"},
+		{fickle, "validate", "asked twice"},
+		{unkeyed, "key-parts", "two processes"},
+		{obliging, "unknown-step", "no-such-step"},
+		{fragile, "broken-config", "fatal: config"},
+		{forgetful, "runs", "/etc/motd"},
+		{chatty, "result", "1 more event came after the result"},
+		{mute, "result", "without a result"},
+		{undeclared, "result", `"octets" isn't declared`},
+		{stubborn, "cancel", "goes on 3s after Cancel"},
+		{shared, "side-by-side", "log of the other"},
+		{once, "cleanup", "second Cleanup of note"},
+		{leaky, "bounded", "open files"},
+		{greedy, "bounded", "MiB"},
+		{nervous, "interrupt", "SIGINT"},
+		{immortal, "shutdown", "Shutdown"},
+		{clingy, "orphan", "GILD_PARENT"},
+		{litterer, "leftovers", "sleep 300"},
+		{messy, "leftovers", "/left"},
+		{noisy, "stdout", "working"},
+		{gossip, "secrets", "GREETING"},
+	}
+	var all []string
+	for _, f := range faults {
+		all = append(all, f.check)
+		t.Run(f.mode, func(t *testing.T) {
+			t.Parallel()
+			o := Options{Path: write(t, f.mode, testFixtures)}
+			if f.mode == silent {
+				o.Within = time.Second
+			}
+			// Plain text is all the same to the other checks, and four times as fast to start.
+			if f.mode != plainText {
+				o.Path = filepath.Dir(o.Path)
+				folder(t, o.Path, "gild-plugin: 1\ncommand: [./gild-plugin-motd]\ntls: none\n")
+			}
+			wantOnly(t, run(t, o), f.check, f.detail)
+		})
+	}
+	t.Run("hungry", func(t *testing.T) {
+		t.Parallel()
+		path := write(t, good, testFixtures)
+		folder(t, filepath.Dir(path), "gild-plugin: 1\nname: test/motd\ncommand: [./gild-plugin-motd]\nlimits: {memory: 16MiB}\n")
+		wantOnly(t, run(t, Options{Path: filepath.Dir(path)}), "host", "memory")
+	})
+	for _, c := range checks() {
+		if c.name != "host" && !slices.Contains(all, c.name) {
+			t.Errorf("no plugin of this test fails %q", c.name)
+		}
+	}
+}
+
+func folder(t *testing.T, dir, manifest string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, "plugin.yaml"), []byte(manifest), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantOnly(t *testing.T, r Report, name, detail string) {
+	t.Helper()
+	if d := cmp.Diff([]string{name}, with(r, Failed)); d != "" || len(with(r, Warning)) > 0 {
+		t.Fatalf("failed checks (-want +got):\n%s\n%s", d, r.Text())
+	}
+	for _, c := range r.Checks {
+		if c.Name == name && !strings.Contains(c.Detail, detail) {
+			t.Errorf("the detail of %q doesn't say %q:\n%s", name, detail, c.Detail)
+		}
+	}
+}
