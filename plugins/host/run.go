@@ -26,7 +26,7 @@ const (
 	// maxRunLog bounds the log of one step, in bytes.
 	maxRunLog = 64 << 20
 	// maxResult bounds the outputs of one step as JSON, in bytes.
-	maxResult = 64 << 10
+	maxResult = 512 << 10
 )
 
 var errUnended = errors.New("it sent a result and didn't end the call")
