@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/gildhq/gild/engine/builder/local/sandbox"
 )
 
 // The programs under test, and a state folder in which testdata/small.yaml has been
@@ -25,7 +27,11 @@ var (
 	template  string
 )
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+// TestMain also is the helper that the local builder starts for engines in this process.
+func TestMain(m *testing.M) {
+	sandbox.Init()
+	os.Exit(run(m))
+}
 
 func run(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "gild-e2e-")
