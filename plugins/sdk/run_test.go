@@ -112,9 +112,9 @@ func TestOutputs(t *testing.T) {
 func TestLargeOutputs(t *testing.T) {
 	t.Parallel()
 	step := sdktest.Self(t)["gild/test/customize"]
-	got := sdktest.Target{}.Run(t, step, "{do: large outputs, n: 65536}")
+	got := sdktest.Target{}.Run(t, step, "{do: large outputs, n: 524288}")
 	var permanent *sdk.Permanent
-	if !errors.As(got.Err, &permanent) || !strings.Contains(got.Err.Error(), "the most they can have is 65536") {
+	if !errors.As(got.Err, &permanent) || !strings.Contains(got.Err.Error(), "the most they can have is 524288") {
 		t.Errorf("got %v, want that the outputs are too large", got.Err)
 	}
 }

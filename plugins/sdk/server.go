@@ -19,7 +19,7 @@ import (
 )
 
 // maxOutputs is how large a step's outputs may be, as JSON.
-const maxOutputs = 64 << 10
+const maxOutputs = 512 << 10
 
 // maxEarly is how many calls to Cancel that overtook their Run are remembered.
 const maxEarly = 256
