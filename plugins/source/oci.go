@@ -51,7 +51,7 @@ type part struct {
 // with a layer per platform or with the only layer.
 func (c *Client) registry(ctx context.Context, s Source, req Request) ([]Item, error) {
 	if len(req.SHA256) > 0 {
-		return nil, errors.New("a registry has digests of its own: give that of the artifact in place of --sha256, as oci://...@sha256:...")
+		return nil, errors.New("a registry has digests of its own: in place of --sha256, end the reference with @sha256: and the artifact's digest")
 	}
 	repo, err := c.repository(s.text)
 	if err != nil {

@@ -128,7 +128,7 @@ func TestRegistry(t *testing.T) {
 		"two for one platform":  {":twice", source.Request{}, nil, "two files for linux/amd64"},
 		"too large":             {":large", source.Request{}, nil, "it has 2000 bytes"},
 		"missing":               {":none", source.Request{}, nil, "not found"},
-		"a digest of a file":    {":single", source.Request{SHA256: map[string]string{"": sum("x")}}, nil, "oci://...@sha256:"},
+		"a digest of a file":    {":single", source.Request{SHA256: map[string]string{"": sum("x")}}, nil, "end the reference with @sha256:"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -209,7 +209,7 @@ func (c *Client) offered(s Source, req Request) ([]string, error) {
 	if s.kind == web {
 		platforms := slices.Sorted(maps.Keys(req.SHA256))
 		if len(platforms) == 0 || platforms[0] == "" {
-			return nil, errors.New("it has a file for each platform, and so needs --sha256 PLATFORM=DIGEST for each, such as --sha256 linux/amd64=...")
+			return nil, errors.New("it has a file for each platform, and so needs one --sha256 PLATFORM=DIGEST for each, with platforms such as linux/amd64")
 		}
 		return platforms, nil
 	}

@@ -87,7 +87,7 @@ func TestWeb(t *testing.T) {
 			[][3]string{{"linux/arm64", "/motd_linux_arm64", "arm64"}}, "",
 		},
 		"no digest":              {"/motd", source.Request{}, nil, "give it with --sha256"},
-		"no digest per platform": {"/motd_{os_arch}", source.Request{SHA256: given}, nil, "--sha256 PLATFORM=DIGEST"},
+		"no digest per platform": {"/motd_{os_arch}", source.Request{SHA256: given}, nil, "one --sha256 PLATFORM=DIGEST"},
 		"another digest":         {"/motd", source.Request{SHA256: map[string]string{"": sum("x")}}, nil, sum("motd")},
 		"missing":                {"/none", source.Request{SHA256: given}, nil, "404 Not Found"},
 		"in circles":             {"/circle", source.Request{SHA256: given}, nil, "more than 5 times"},

@@ -102,6 +102,12 @@ func (s *Store) fill(ctx context.Context, path, entry string) (digest string, er
 	return digest, errors.Join(err, syncDirs(entry))
 }
 
+// Scratch makes a folder of the store for what isn't a plugin yet, such as a download. done
+// removes it; if the process dies, the next one that adds does.
+func (s *Store) Scratch(ctx context.Context) (dir string, done func() error, err error) {
+	return s.stage(ctx)
+}
+
 // syncDirs makes the names in a folder and in all below it durable, and the folders below
 // it read-only. The folder itself must be renamed yet, which needs the right to write.
 func syncDirs(dir string) error {
