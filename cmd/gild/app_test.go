@@ -82,8 +82,9 @@ func TestCommandsAreExplained(t *testing.T) {
 		if !strings.Contains(c.Example, "gild ") {
 			t.Errorf("%s: no example", c.CommandPath())
 		}
-		// A schema is JSON already, and channel only holds commands.
-		if c.Name() != "schema" && !c.HasSubCommands() && c.Flags().Lookup("json") == nil {
+		// A schema is JSON already, channel only holds commands, and what is hidden is for
+		// programs.
+		if c.Name() != "schema" && !c.HasSubCommands() && !c.Hidden && !c.Parent().Hidden && c.Flags().Lookup("json") == nil {
 			t.Errorf("%s: no flag --json", c.CommandPath())
 		}
 	}
