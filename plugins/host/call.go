@@ -96,6 +96,7 @@ func (p *process) explain(ctx context.Context, err error) error {
 	}
 	switch {
 	case p.prog.over():
+		<-p.prog.exited
 		return fmt.Errorf("%s%s", p.prog.ended(), p.prog.said.last())
 	case lost:
 		err := fmt.Errorf("the connection was lost, though its process lives: %s%s", status.Convert(err).Message(), p.prog.said.last())

@@ -58,7 +58,9 @@ func (p *program) readStdout() {
 	w := p.said.stream()
 	r := bufio.NewReaderSize(p.stdout, maxPreamble)
 	line, err := findHandshake(r, w)
-	p.handshake.set(line, err)
+	if !p.condemned() {
+		p.handshake.set(line, err)
+	}
 	if errors.Is(err, errNoHandshake) {
 		// Most often it is ending, and how it ends says more than that it said nothing.
 		select {

@@ -159,7 +159,7 @@ func (h *Host) acquire(ctx context.Context, c store.Content) (*process, error) {
 		s = &slot{}
 		h.slots[c.Digest] = s
 	}
-	if p := s.current; p != nil {
+	if p := s.current; p != nil && !p.prog.over() {
 		h.enter(p)
 		h.mu.Unlock()
 		return p, nil

@@ -37,6 +37,7 @@ type plugin struct {
 	manifest string   // further lines of plugin.yaml
 	script   string   // instead of the one that runs the test binary
 	salt     string   // makes another plugin of the same
+	binary   bool     // the test binary itself instead of a script
 }
 
 // install adds a plugin to the store.
@@ -47,11 +48,19 @@ func (p plugin) install(t testing.TB, s *store.Store) store.Content {
 		t.Fatal(err)
 	}
 	if p.script == "" {
-		p.script = fmt.Sprintf("#!/bin/sh\nexec '%s' \"$@\"\n", self)
+		// With the race detector, a program sleeps for a second before it ends.
+		p.script = fmt.Sprintf("#!/bin/sh\nGORACE=atexit_sleep_ms=0 exec '%s' \"$@\"\n", self)
 	}
 	dir := t.TempDir()
 	command := append([]string{"./run"}, p.args...)
 	write(t, filepath.Join(dir, "plugin.yaml"), 0o644, fmt.Sprintf("gild-plugin: 1\ncommand: [%s]\n%s\n", strings.Join(command, ", "), p.manifest))
+	if p.binary {
+		text, err := os.ReadFile(self)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.script = string(text)
+	}
 	write(t, filepath.Join(dir, "run"), 0o755, p.script+"# "+p.salt+"\n")
 	c, err := s.Add(context.Background(), dir)
 	if err != nil {

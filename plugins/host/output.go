@@ -2,8 +2,12 @@ package host
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"unicode"
@@ -36,7 +40,7 @@ func (l *log) line(name, text string) {
 
 // output takes what one process writes, keeps the last lines and passes them on.
 type output struct {
-	name string
+	name func() string // of the plugin
 	log  *log
 
 	readers sync.WaitGroup // pipes that are being read
@@ -44,7 +48,12 @@ type output struct {
 	mu    sync.Mutex
 	shown int
 	tail  []string
+	whole bool // the tail tells why the process crashed, and takes no more
 }
+
+// crashLine is what the report of a crash begins with that the Go runtime writes: what
+// follows it is long, and the end of it says nothing.
+var crashLine = regexp.MustCompile(`^(panic: |fatal error: |SIG[A-Z]+: )`)
 
 // reader counts a pipe; end is called at its end, and may be called again.
 func (o *output) reader() (end func()) {
@@ -66,22 +75,59 @@ func (o *output) last() string {
 }
 
 func (o *output) line(raw []byte) {
-	text := strings.TrimRight(strings.Map(printable, strings.ToValidUTF8(string(raw), "�")), " ")
+	text, ok := message(raw)
+	if !ok {
+		return
+	}
+	text = strings.TrimRight(strings.Map(printable, strings.ToValidUTF8(text, "\uFFFD")), " ")
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if text != "" {
-		if len(o.tail) == tailLines {
-			o.tail = append(o.tail[:0], o.tail[1:]...)
-		}
-		o.tail = append(o.tail, text)
-	}
+	o.keep(text)
 	if o.shown > maxShown {
 		return
 	}
-	if o.shown += len(text) + 1; o.shown > maxShown {
+	name := o.name()
+	if o.shown += len(name) + len(text) + len(": \n"); o.shown > maxShown {
 		text = fmt.Sprintf("it has written %d MiB; its further output is not shown", maxShown>>20)
 	}
-	o.log.line(o.name, text)
+	o.log.line(name, text)
+}
+
+// keep adds a line to the tail.
+func (o *output) keep(text string) {
+	const before = 2 // lines kept of those before the report of a crash
+	switch {
+	case text == "" || o.whole && len(o.tail) == tailLines:
+		return
+	case !o.whole && crashLine.MatchString(text):
+		o.whole = true
+		o.tail = slices.Delete(o.tail, 0, max(0, len(o.tail)-before))
+	case len(o.tail) == tailLines:
+		o.tail = slices.Delete(o.tail, 0, 1)
+	}
+	o.tail = append(o.tail, text)
+}
+
+// message reads the lines that go-plugin's logger writes, which plugins in Go use: those for
+// the plugin's author are left out. Other lines stay as they are.
+func message(raw []byte) (text string, ok bool) {
+	if !bytes.HasPrefix(raw, []byte(`{"@`)) {
+		return string(raw), true
+	}
+	var fields map[string]any
+	if json.Unmarshal(raw, &fields) != nil {
+		return string(raw), true
+	}
+	if level := fields["@level"]; level == "trace" || level == "debug" {
+		return "", false
+	}
+	text = fmt.Sprint(fields["@message"])
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		if !strings.HasPrefix(name, "@") {
+			text += fmt.Sprintf(" %s=%v", name, fields[name])
+		}
+	}
+	return text, true
 }
 
 // printable keeps a plugin from speaking to the terminal.

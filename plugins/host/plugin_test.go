@@ -47,9 +47,9 @@ func servePlugin(args []string) {
 		select {}
 	case "greeting":
 		fmt.Print("Welcome!\nThis is|not the|hand|shake|\n\n")
-	case "crash-after-handshake":
+	case "bad-certificate":
 		fmt.Printf("1|1|unix|%s/s|grpc|%s\n", os.Getenv("PLUGIN_UNIX_SOCKET_DIR"), strings.Repeat("x", 60))
-		os.Exit(4)
+		select {}
 	case "crash-plain":
 		fmt.Printf("1|1|unix|%s/s|grpc|\n", os.Getenv("PLUGIN_UNIX_SOCKET_DIR"))
 		os.Exit(4)
@@ -236,11 +236,6 @@ func (s *stepServer) Run(req *pluginv1.RunRequest, stream grpc.ServerStreamingSe
 			return err
 		}
 		select {}
-	case "stop":
-		if err := say("stopping\n"); err != nil {
-			return err
-		}
-		return syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 	case "crash":
 		if err := say("about to crash\n"); err != nil {
 			return err
@@ -299,7 +294,7 @@ func (s *stepServer) Run(req *pluginv1.RunRequest, stream grpc.ServerStreamingSe
 		return wait()
 	case "child":
 		// It leaves its process group, and holds the pipes open.
-		cmd := exec.Command("sleep", "1000")
+		cmd := exec.Command("/bin/sleep", "1000")
 		cmd.Stdout, cmd.Stderr = os.NewFile(1, "out"), os.NewFile(2, "err")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		if err := cmd.Start(); err != nil {

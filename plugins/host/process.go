@@ -70,12 +70,22 @@ func (h *Host) start(ctx context.Context, c store.Content) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := h.cfg.Store.CopyTo(ctx, c, seat.content); err != nil {
-		return nil, errors.Join(err, seat.remove())
+	err = h.cfg.Store.CopyTo(ctx, c, seat.content)
+	var p *process
+	if err == nil {
+		p, err = h.startIn(ctx, c, seat)
 	}
-	argv, err := commandOf(c.Manifest, h.cfg.Self, seat.content)
 	if err != nil {
 		return nil, errors.Join(err, seat.remove())
+	}
+	return p, nil
+}
+
+// startIn starts the copy of the content that lies in the seat.
+func (h *Host) startIn(ctx context.Context, c store.Content, seat seat) (*process, error) {
+	argv, err := commandOf(c.Manifest, h.cfg.Self, seat.content)
+	if err != nil {
+		return nil, err
 	}
 	p := &process{host: h, content: c, done: make(chan struct{})}
 	p.close = sync.OnceFunc(func() {
@@ -84,7 +94,7 @@ func (h *Host) start(ctx context.Context, c store.Content) (*process, error) {
 	})
 	p.prog = &program{
 		argv: argv, seat: seat, limits: c.Manifest.Limits, allow: c.Manifest.Environment, tick: h.memoryTick,
-		said: &output{name: h.name(c), log: h.log},
+		said: &output{name: func() string { return h.name(c) }, log: h.log},
 		dead: make(chan struct{}), exited: make(chan struct{}),
 	}
 	stop := context.AfterFunc(ctx, func() { p.prog.kill(context.Cause(ctx)) })
@@ -92,7 +102,7 @@ func (h *Host) start(ctx context.Context, c store.Content) (*process, error) {
 	if err := p.connect(); err != nil {
 		p.prog.kill(errNotStarted)
 		<-p.prog.exited
-		return nil, errors.Join(err, seat.remove())
+		return nil, err
 	}
 	go p.bury()
 	return p, nil
@@ -117,10 +127,7 @@ func (p *process) connect() (err error) {
 		SyncStdout:       out.stream(),
 		SyncStderr:       out.stream(),
 		UnixSocketConfig: &goplugin.UnixSocketConfig{TempDir: p.prog.seat.sockets},
-		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, _ string) (runner.Runner, error) {
-			p.prog.env = cmd.Env
-			return p.prog, nil
-		},
+		RunnerFunc:       p.runner,
 	}
 	conn := &connection{}
 	config.GRPCDialOptions = []grpc.DialOption{
@@ -143,6 +150,12 @@ func (p *process) connect() (err error) {
 	}
 	p.rpc = service.(pluginv1.StepPluginClient)
 	return nil
+}
+
+// runner is what go-plugin starts instead of cmd.
+func (p *process) runner(_ hclog.Logger, cmd *exec.Cmd, _ string) (runner.Runner, error) {
+	p.prog.env = cmd.Env
+	return p.prog, nil
 }
 
 // connection notes the connection that go-plugin makes: it drops it without closing it
@@ -188,7 +201,7 @@ func (p *process) bury() {
 	p.close()
 	if err := p.prog.seat.remove(); err != nil {
 		// Close tries again, and reports it.
-		p.host.log.line(p.prog.said.name, fmt.Sprintf("gild can't remove what it left behind: %v", err))
+		p.host.log.line(p.prog.said.name(), fmt.Sprintf("gild can't remove what it left behind: %v", err))
 	}
 	close(p.done)
 }

@@ -205,6 +205,13 @@ func (p *program) kill(why error) {
 	_ = unix.Kill(p.pid, unix.SIGKILL)
 }
 
+// condemned tells that gild has killed the process.
+func (p *program) condemned() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fate != nil
+}
+
 // ended tells how the process ended. Called when exited is closed.
 func (p *program) ended() string {
 	p.mu.Lock()
@@ -235,10 +242,10 @@ func (p *program) killedFor(why error) bool {
 	return status.Signaled() && status.Signal() == syscall.SIGKILL && errors.Is(p.fate, why)
 }
 
-// over tells that the process is gone.
+// over tells that the process has ended.
 func (p *program) over() bool {
 	select {
-	case <-p.exited:
+	case <-p.dead:
 		return true
 	default:
 		return false
