@@ -29,7 +29,7 @@ test:
 	sh .ci/host-tools test
 	$(GO) test -race -timeout 40m $(AS_ROOT) ./...
 
-## check: format, vet, staticcheck, generated files
+## check: format, vet, staticcheck, generated files, the plugin protocol against the last release
 check:
 	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
 	$(GO) vet ./...
@@ -37,11 +37,13 @@ check:
 	$(GO) tool staticcheck ./...
 	$(GO) mod tidy -diff
 	$(GO) run ./cmd/gild schema | cmp - schemas/gild.schema.json
+	cd plugins/proto/pluginv1 && $(GO) run ../protogen -check
 
 ## generate: bring generated files up to date
 generate:
 	$(GO) run ./cmd/gild schema > schemas/gild.schema.json.new
 	mv schemas/gild.schema.json.new schemas/gild.schema.json
+	$(GO) generate ./plugins/proto/pluginv1
 
 ## bench: every benchmark, with memory
 bench:
