@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/gildhq/gild/engine"
 	"github.com/spf13/cobra"
 )
 
@@ -39,11 +40,11 @@ when missing; files that are there are never overwritten.`,
 
 func (a *app) init(ctx context.Context, dir string, asJSON bool) error {
 	dir = filepath.Clean(dir)
-	language, err := a.language()
-	if err != nil {
+	var schema []byte
+	err := a.withLanguage(func(l *engine.Language) (err error) {
+		schema, err = l.Schema(ctx, dir)
 		return err
-	}
-	schema, err := language.Schema(ctx, dir)
+	})
 	if err != nil {
 		return err
 	}

@@ -31,9 +31,16 @@ func (a *app) builders() (_ []builder.Builder, state string, err error) {
 	return makers, state, err
 }
 
-// language is what pipeline files are read with, without a state folder.
-func (a *app) language() (*engine.Language, error) {
-	return engine.NewLanguage(steps.All(), nil, unsupported)
+// withLanguage has what pipeline files are read with, and needs no state folder unless a
+// plugin is used.
+func (a *app) withLanguage(fn func(*engine.Language) error) (err error) {
+	installed := a.lazyPlugins()
+	defer func() { err = errors.Join(err, installed.Close()) }()
+	l, err := engine.NewLanguage(steps.All(), installed, unsupported)
+	if err != nil {
+		return err
+	}
+	return fn(l)
 }
 
 // withEngine opens the state folder for the length of fn.
@@ -42,7 +49,11 @@ func (a *app) withEngine(ctx context.Context, fn func(*engine.Engine) error) (er
 	if err != nil {
 		return err
 	}
-	e, err := engine.Open(ctx, engine.Config{State: state, Steps: steps.All(), Builders: makers, Version: buildVersion().Version})
+	installed := a.lazyPlugins()
+	defer func() { err = errors.Join(err, installed.Close()) }()
+	e, err := engine.Open(ctx, engine.Config{
+		State: state, Steps: steps.All(), Plugins: installed, Builders: makers, Version: buildVersion().Version,
+	})
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 
+	"github.com/gildhq/gild/engine"
 	"github.com/spf13/cobra"
 )
 
@@ -28,24 +29,22 @@ among them; or the schema of one step's "with".`,
 }
 
 func (a *app) schema(ctx context.Context, dir, name string) error {
-	language, err := a.language()
-	if err != nil {
-		return err
-	}
-	if name == "" {
-		text, err := language.Schema(ctx, dir)
+	return a.withLanguage(func(l *engine.Language) error {
+		if name == "" {
+			text, err := l.Schema(ctx, dir)
+			if err != nil {
+				return err
+			}
+			return a.print(string(text))
+		}
+		catalog, err := l.In(ctx, dir)
 		if err != nil {
 			return err
 		}
-		return a.print(string(text))
-	}
-	catalog, err := language.In(ctx, dir)
-	if err != nil {
-		return err
-	}
-	if s, ok := catalog.Step(name); ok {
-		return a.print(string(s.Schema))
-	}
-	known := catalog.Names()
-	return invalid("there is no step %q%s; the steps are %s", name, didYouMean(name, known, ""), strings.Join(known, ", "))
+		if s, ok := catalog.Step(name); ok {
+			return a.print(string(s.Schema))
+		}
+		known := catalog.Names()
+		return invalid("there is no step %q%s; the steps are %s", name, didYouMean(name, known, ""), strings.Join(known, ", "))
+	})
 }

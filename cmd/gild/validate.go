@@ -1,6 +1,8 @@
 package main
 
 import (
+	"github.com/gildhq/gild/engine"
+	"github.com/gildhq/gild/engine/diag"
 	"github.com/spf13/cobra"
 )
 
@@ -44,13 +46,13 @@ func (a *app) validate(cmd *cobra.Command, o validateOptions, files []string) er
 	if err != nil {
 		return err
 	}
-	language, err := a.language()
-	if err != nil {
-		return err
-	}
 	ctx, stop := a.interruptible(cmd.Context(), nil)
 	defer stop()
-	diags, err := language.Validate(ctx, req)
+	var diags diag.List
+	err = a.withLanguage(func(l *engine.Language) error {
+		diags, err = l.Validate(ctx, req)
+		return err
+	})
 	if err != nil {
 		return err
 	}
