@@ -124,10 +124,10 @@ func runGroup(cmd *exec.Cmd, passed *os.File) error {
 func (p *play) args() []string {
 	args := []string{"--inventory", p.folder.path("inventory.yaml"), "--extra-vars", "@" + p.folder.path("vars.json")}
 	if len(p.config.Tags) > 0 {
-		args = append(args, "--tags", strings.Join(p.config.Tags, ","))
+		args = append(args, "--tags="+strings.Join(p.config.Tags, ","))
 	}
 	if len(p.config.SkipTags) > 0 {
-		args = append(args, "--skip-tags", strings.Join(p.config.SkipTags, ","))
+		args = append(args, "--skip-tags="+strings.Join(p.config.SkipTags, ","))
 	}
 	return append(args, p.folder.path("project", p.main))
 }
