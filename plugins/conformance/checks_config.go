@@ -116,7 +116,7 @@ func (s *session) configs(t *pluginv1.StepType) []json.RawMessage {
 	var all []json.RawMessage
 	for _, f := range s.samples(t) {
 		// A fixture that isn't an object was refused when it was read.
-		if config, err := f.With.config(); err == nil {
+		if config, err := s.config(f.With); err == nil {
 			all = append(all, config)
 		}
 	}
@@ -189,7 +189,7 @@ func checkKeyParts(ctx context.Context, s *session) verdict {
 func (s *session) sameParts(ctx context.Context, t *pluginv1.StepType, f runFixture, other *process) verdict {
 	ctx, cancel := context.WithTimeout(ctx, s.options.Within)
 	defer cancel()
-	config, err := f.With.config()
+	config, err := s.config(f.With)
 	if err != nil {
 		return fails("step %q: %v", t.GetName(), err)
 	}

@@ -152,7 +152,7 @@ func cmpOr(a, b string) string {
 
 // maxOutputs and maxEvent are the bounds of plugin.proto, in bytes.
 const (
-	maxOutputs = 64 << 10
+	maxOutputs = 512 << 10
 	maxEvent   = 1 << 20
 )
 

@@ -24,7 +24,8 @@
 //	        section: customize       # if the step may stand in several
 //	        machine: memory          # or real: a machine of the local builder
 //	        files: {/etc/issue: "Debian"}                          # on the machine before
-//	        commands: [{argv: [id, -u], stdout: "0\n", status: 0}] # what it answers in memory
+//	        # What commands that begin so do in memory; others fail. The last that fits counts.
+//	        commands: [{argv: [id, -u], stdout: "0\n", stderr: "", status: 0}]
 //	        ports: {80: "HTTP/1.1 200 OK\r\n\r\n"}                 # of the guest, in tests
 //	        console: "login:"
 //	        prints-secrets: false    # true: the step shows its env, which is a warning then
@@ -35,7 +36,10 @@
 //	          outputs: {bytes: 6}
 //	          log: [wrote]           # parts of the log
 //	          files: {/etc/motd: "hello\n"}
+//	    cleanup:                     # resources that Cleanup must take, twice
+//	      - {kind: upload, id: gone}
 //
+// The text ${{ temp }} in a config stands for a folder that is removed afterwards.
 // Without the file the examples of the step's help serve as configs. The kit runs nothing
 // but the plugin, changes nothing outside of a temporary folder, and ends every process
 // that the plugin leaves behind.

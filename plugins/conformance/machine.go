@@ -72,10 +72,10 @@ func (m *memory) Exec(ctx context.Context, cmd step.Cmd) error {
 	return nil
 }
 
-// answer finds what a command does: the first of the fixture's with the same arguments.
+// answer finds what a command does: the last of the fixture's that it begins with.
 func (m *memory) answer(argv []string) commandFixture {
-	for _, c := range m.commands {
-		if slices.Equal(c.Argv, argv) {
+	for _, c := range slices.Backward(m.commands) {
+		if len(c.Argv) <= len(argv) && slices.Equal(c.Argv, argv[:len(c.Argv)]) {
 			return c
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/gildhq/gild/engine/step"
@@ -40,9 +41,27 @@ func (s *session) samples(t *pluginv1.StepType) []runFixture {
 	return all
 }
 
+// tempText stands for a folder of the test's own in the texts of a config.
+var tempText = regexp.MustCompile(`\$\{\{ *temp *\}\}`)
+
+// config returns a config as the plugin gets it.
+func (s *session) config(with document) (json.RawMessage, error) {
+	config, err := with.config()
+	if err != nil || !tempText.Match(config) {
+		return config, err
+	}
+	dir, err := os.MkdirTemp(s.dir, "temp-")
+	if err != nil {
+		return nil, fmt.Errorf("make a folder for a config: %w", err)
+	}
+	// The path is between quotes; its own are escaped.
+	text, err := json.Marshal(dir)
+	return tempText.ReplaceAllLiteral(config, text[1:len(text)-1]), err
+}
+
 // job makes what a step is run on, in memory.
 func (s *session) job(t *pluginv1.StepType, f runFixture) (job, *memory, error) {
-	config, err := f.With.config()
+	config, err := s.config(f.With)
 	if err != nil {
 		return job{}, nil, err
 	}
