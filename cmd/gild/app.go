@@ -74,6 +74,7 @@ func (a *app) addCommands(root *cobra.Command) {
 	}{
 		{"write", "Write a pipeline:", []*cobra.Command{a.initCommand(), a.validateCommand(), a.fmtCommand(), a.schemaCommand(), a.lockCommand()}},
 		{"build", "Build it:", []*cobra.Command{a.planCommand(), a.buildCommand(), a.resumeCommand(), a.targetCommand()}},
+		{"plugins", "Plugins:", []*cobra.Command{a.pluginCommand()}},
 		{"after", "Look at builds:", []*cobra.Command{a.runsCommand(), a.logsCommand(), a.gcCommand()}},
 		{"images", "Look at images:", []*cobra.Command{a.imagesCommand(), a.showCommand(), a.channelCommand()}},
 		{"gild", "About gild:", []*cobra.Command{a.doctorCommand(), a.versionCommand()}},

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gildhq/gild/engine/lock"
+	"github.com/gildhq/gild/plugins"
+	"github.com/gildhq/gild/plugins/conformance"
+	"github.com/gildhq/gild/plugins/proto/pluginv1"
+)
+
+type jsonPluginCheck struct {
+	Name     string `json:"name"`
+	Version  string `json:"version"`
+	Platform string `json:"platform"`
+	Digest   string `json:"digest"`
+	Got      string `json:"got,omitempty"`
+	Status   string `json:"status"`
+}
+
+func (a *app) pluginVerifyCommand() *cobra.Command {
+	var o lockOptions
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Hash the installed plugins and compare with gild.lock",
+		Long: `Verify hashes the content of every installed plugin that gild.lock names. It ends with
+exit code 1 when one has changed, with both digests, or isn't installed for this platform.
+A build checks the same of each plugin that it starts.`,
+		Example: "  gild plugin verify",
+		Args:    argsBetween(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, err := o.read()
+			if err != nil {
+				return err
+			}
+			return a.withPlugins(cmd.Context(), func(ctx context.Context, m *plugins.Manager) error {
+				checks, err := m.Verify(ctx, l)
+				if err != nil {
+					return err
+				}
+				return a.pluginVerify(checks, asJSON)
+			})
+		},
+	}
+	o.flag(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the checks as JSON")
+	return cmd
+}
+
+func (a *app) pluginVerify(checks []plugins.Check, asJSON bool) error {
+	out := []jsonPluginCheck{}
+	var text strings.Builder
+	bad := 0
+	for _, c := range checks {
+		out = append(out, jsonPluginCheck(c))
+		fmt.Fprintf(&text, "%s %s for %s: %s\n", c.Name, c.Version, c.Platform, c.Status)
+		if c.Status == plugins.StatusChanged {
+			fmt.Fprintf(&text, "  gild.lock  %s\n  installed  %s\n", c.Digest, c.Got)
+		}
+		if c.Status != plugins.StatusOK {
+			bad++
+		}
+	}
+	if err := a.printEither(asJSON, out, text.String()); err != nil {
+		return err
+	}
+	if bad == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d of %d plugins aren't what gild.lock names; \"gild plugin install\" mends that", bad, len(checks))
+}
+
+func (a *app) pluginDocsCommand() *cobra.Command {
+	var o lockOptions
+	cmd := &cobra.Command{
+		Use:   "docs NAME",
+		Short: "Show the documentation of a plugin's steps",
+		Long: `Docs prints, as Markdown, what a plugin says of its steps: help text, fields and outputs.
+NAME is a plugin that gild.lock names, or the path of one, beginning with "." or "/".`,
+		Example: `  gild plugin docs acme/motd
+  gild plugin docs ./gild-plugin-motd > README.md`,
+		Args: argsBetween(1, 1, "one plugin"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withPlugins(cmd.Context(), func(ctx context.Context, m *plugins.Manager) error {
+				d, err := describe(ctx, m, o, args[0])
+				if err != nil {
+					return err
+				}
+				text, err := plugins.Markdown(d)
+				if err != nil {
+					return err
+				}
+				return a.print(text)
+			})
+		},
+	}
+	o.flag(cmd)
+	return cmd
+}
+
+// describe asks a plugin that is named, or one at a path.
+func describe(ctx context.Context, m *plugins.Manager, o lockOptions, name string) (*pluginv1.DescribeResponse, error) {
+	if strings.HasPrefix(name, ".") || strings.HasPrefix(name, "/") {
+		return m.DescribePath(ctx, name)
+	}
+	if !lock.ValidPluginName(name) {
+		return nil, invalid("%q is no plugin's name, which looks like acme/motd, and no path, which begins with \".\" or \"/\"", name)
+	}
+	l, err := o.read()
+	if err != nil {
+		return nil, err
+	}
+	p, err := plugins.Locked(l, name)
+	if err != nil {
+		return nil, err
+	}
+	return m.Describe(ctx, name, p)
+}
+
+func (a *app) pluginTestCommand() *cobra.Command {
+	var fixtures string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "test PATH",
+		Short: "Hold a plugin against the contract",
+		Long: `Test starts a plugin as gild does and checks what every plugin must do: the handshake,
+what it says of itself, bad input, cancelling, its logs and outputs, and how it ends. It
+takes plugins in any language. PATH is a program, a folder with a plugin.yaml, or the
+folder of sources in which a program gild-plugin-NAME was built. What the steps are run
+with is in the file gild-plugin-test.yaml beside it. It ends with exit code 1 when something
+doesn't hold.`,
+		Example: `  gild plugin test ./gild-plugin-motd`,
+		Args:    argsBetween(1, 1, "one plugin"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.pluginTest(cmd.Context(), args[0], fixtures, asJSON)
+		},
+	}
+	cmd.Flags().StringVar(&fixtures, "fixtures", "", "read what to run the steps with from this `FILE`")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
+	return cmd
+}
+
+func (a *app) pluginTest(ctx context.Context, path, fixtures string, asJSON bool) error {
+	self, err := adapterCommand()
+	if err != nil {
+		return err
+	}
+	ctx, stop := a.interruptible(ctx, nil)
+	defer stop()
+	report, err := conformance.Check(ctx, conformance.Options{Path: path, Fixtures: fixtures, Version: buildVersion().Version, Self: self})
+	if err != nil {
+		return err
+	}
+	if err := a.printEither(asJSON, report, report.Text()); err != nil {
+		return err
+	}
+	if !report.OK() {
+		return exitWith(exitFailed)
+	}
+	return nil
+}
