@@ -108,17 +108,13 @@ func (s *Store) Scratch(ctx context.Context) (dir string, done func() error, err
 	return s.stage(ctx)
 }
 
-// syncDirs makes the names in a folder and in all below it durable, and the folders below
-// it read-only. The folder itself must be renamed yet, which needs the right to write.
+// syncDirs makes the names in a folder and in all below it durable.
 func syncDirs(dir string) error {
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() {
 			return err
 		}
-		if err := atomicfile.SyncDir(path); err != nil || path == dir {
-			return err
-		}
-		return os.Chmod(path, 0o500)
+		return atomicfile.SyncDir(path)
 	})
 }
 
@@ -139,7 +135,7 @@ func (s *Store) stage(ctx context.Context) (dir string, done func() error, err e
 	if err != nil {
 		return "", nil, err
 	}
-	return dir, func() error { return errors.Join(remove(dir), held.Close()) }, nil
+	return dir, func() error { return errors.Join(os.RemoveAll(dir), held.Close()) }, nil
 }
 
 // sweep removes the folders of dead processes. The store must be locked: a folder is
@@ -159,7 +155,7 @@ func (s *Store) sweep() error {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(remove(dir), f.Close()); err != nil {
+		if err := errors.Join(os.RemoveAll(dir), f.Close()); err != nil {
 			return err
 		}
 	}
@@ -176,17 +172,6 @@ func hold(dir string) (*os.File, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
-}
-
-// remove removes a folder with read-only folders in it.
-func remove(dir string) error {
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.IsDir() {
-			return err
-		}
-		return os.Chmod(path, 0o700)
-	})
-	return errors.Join(err, os.RemoveAll(dir))
 }
 
 // What a plugin may come as.

@@ -33,8 +33,8 @@ const Program = "plugin"
 type Content struct {
 	// Digest is what [Digest] says of the content.
 	Digest string
-	// Dir is a folder of the store with the plugin's files, read-only. It may go at any
-	// time by [Store.Remove].
+	// Dir is a folder of the store with the plugin's files, which are read-only: mode 0400
+	// or 0500, folders 0700. It may go at any time by [Store.Remove].
 	Dir string
 	// Single says that the plugin is one program, the file [Program] in Dir.
 	Single bool

@@ -121,8 +121,8 @@ func TestAddFindCopy(t *testing.T) {
 	}
 	dir := sample(t)
 	folder := map[string]string{
-		"bin": "dr-x------", "bin/data": "Lrwxrwxrwx ../data", "bin/motd": "-r-x------ " + script,
-		"data": "dr-x------", "data/text": "-r-------- hello\n", "plugin.yaml": "-r-------- " + pluginYAML,
+		"bin": "drwx------", "bin/data": "Lrwxrwxrwx ../data", "bin/motd": "-r-x------ " + script,
+		"data": "drwx------", "data/text": "-r-------- hello\n", "plugin.yaml": "-r-------- " + pluginYAML,
 	}
 	for name, test := range map[string]struct {
 		path    string
@@ -166,11 +166,7 @@ func TestAddFindCopy(t *testing.T) {
 			if err := s.CopyTo(t.Context(), found, out); err != nil {
 				t.Fatal(err)
 			}
-			want := map[string]string{}
-			for name, text := range test.want {
-				want[name] = strings.Replace(text, "dr-x", "drwx", 1)
-			}
-			if diff := cmp.Diff(want, listing(t, out)); diff != "" {
+			if diff := cmp.Diff(test.want, listing(t, out)); diff != "" {
 				t.Errorf("copy (-want +got):\n%s", diff)
 			}
 			if err := s.Verify(t.Context(), c.Digest); err != nil {
@@ -372,7 +368,7 @@ func TestSweep(t *testing.T) {
 	t.Parallel()
 	s, dir := open(t)
 	left := filepath.Join(dir, "incoming", "left", "entry", "folder")
-	if err := errors.Join(os.MkdirAll(left, 0o700), os.WriteFile(filepath.Join(left, "x"), nil, 0o400), os.Chmod(left, 0o500)); err != nil {
+	if err := errors.Join(os.MkdirAll(left, 0o700), os.WriteFile(filepath.Join(left, "x"), nil, 0o400)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Add(t.Context(), sample(t)); err != nil {
@@ -394,57 +390,5 @@ func TestCancel(t *testing.T) {
 	}
 	if got := listing(t, filepath.Join(dir, "incoming")); len(got) != 0 {
 		t.Errorf("left behind: %v", got)
-	}
-}
-
-// A user who isn't root removes read-only folders too.
-func TestWithoutRoot(t *testing.T) {
-	t.Parallel()
-	if dir := os.Getenv("STORE_TEST_DIR"); dir != "" {
-		s, err := store.Open(filepath.Join(dir, "plugins"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := s.Add(t.Context(), filepath.Join(dir, "source"))
-		if err == nil {
-			err = errors.Join(s.CopyTo(t.Context(), c, filepath.Join(dir, "out")), s.Remove(t.Context(), c.Digest))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if os.Getuid() != 0 {
-		return // every other test shows it
-	}
-	dir, err := os.MkdirTemp("", "store-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	program := filepath.Join(dir, "test")
-	self, err := os.ReadFile("/proc/self/exe")
-	if err == nil {
-		err = os.WriteFile(program, self, 0o755)
-	}
-	err = errors.Join(err, os.Chmod(dir, 0o755), os.Mkdir(filepath.Join(dir, "out"), 0o700), os.CopyFS(filepath.Join(dir, "source"), os.DirFS(files(t, map[string]string{
-		"motd*": script, "a/b": "x",
-	}))))
-	for _, name := range []string{"", "out", "source", "source/motd", "source/a", "source/a/b"} {
-		err = errors.Join(err, os.Chown(filepath.Join(dir, name), 65534, 65534))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(program, "-test.run=^TestWithoutRoot$")
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "STORE_TEST_DIR="+dir, "TMPDIR="+dir)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("as nobody: %v\n%s", err, out)
 	}
 }
