@@ -27,7 +27,7 @@ steps:
     summary: writes the message of the day
     doc: |
       Long.
-    sections: [customize, tests]
+    sections: [tests, publish]
     cacheable: true
     validates: true
     keyed: true
@@ -58,7 +58,7 @@ func TestParse(t *testing.T) {
 		Limits:      manifest.Limits{Memory: 512 << 20, Files: 256},
 		Exec: &manifest.Exec{Steps: []manifest.Step{{
 			Name: "acme/motd", Summary: "writes the message of the day", Doc: "Long.\n",
-			Sections:  []step.Section{step.Customize, step.Tests},
+			Sections:  []step.Section{step.Tests, step.Publish},
 			Cacheable: true, Validates: true, Keyed: true,
 			Command: []string{"bin/motd", "--quiet"},
 			Schema: []byte(`{"additionalProperties":false,"properties":{"text":` +
@@ -133,6 +133,7 @@ func TestMistakes(t *testing.T) {
 		"no sections":        {"[publish]", "[]", `25:15: a step stands in at least one section`},
 		"unknown section":    {"[publish]", "[publsh]", `25:16: unknown section "publsh"; did you mean "publish"?`},
 		"section twice":      {"[publish]", "[publish, publish]", `25:25: the section publish stands twice`},
+		"mixed sections":     {"[tests, publish]", "[customize, tests]", `13:15: a step changes a machine, in customize, or works on an image, elsewhere; make it two steps`},
 		"boolean":            {"cacheable: true", "cacheable: yes", `14:16: cacheable is "yes", not true or false`},
 		"output type":        {"path: string", "path: text", `22:21: unknown path "text"; known are string, integer, number, boolean, list`},
 		"no output type":     {"path: string", "path: ''", `22:21: path is empty`},

@@ -106,6 +106,9 @@ func (r *reader) sections(fields map[string]field) []step.Section {
 		}
 		all = append(all, step.Section(name))
 	}
+	if len(all) > 1 && slices.Contains(all, step.Customize) {
+		r.mistake(fields["sections"].value, "a step changes a machine, in customize, or works on an image, elsewhere; make it two steps")
+	}
 	return all
 }
 
