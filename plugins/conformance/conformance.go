@@ -103,6 +103,9 @@ func locate(path string) (located, error) {
 	}
 	var found []string
 	for _, p := range programs {
+		if filepath.Base(p) == FixturesName {
+			continue
+		}
 		if info, err := os.Stat(p); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0 {
 			found = append(found, p)
 		} else if err != nil && !errors.Is(err, fs.ErrNotExist) {

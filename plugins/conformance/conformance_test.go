@@ -1,6 +1,8 @@
 package conformance
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+
+	"github.com/gildhq/gild/engine/step"
 )
 
 func TestMain(m *testing.M) {
@@ -138,6 +142,7 @@ func TestFaults(t *testing.T) {
 		{undeclared, "result", `"octets" isn't declared`},
 		{stubborn, "cancel", "goes on 3s after Cancel"},
 		{shared, "side-by-side", "log of the other"},
+		{crossed, "side-by-side", "beside another run"},
 		{once, "cleanup", "second Cleanup of note"},
 		{leaky, "bounded", "open files"},
 		{greedy, "bounded", "MiB"},
@@ -176,6 +181,76 @@ func TestFaults(t *testing.T) {
 		if c.name != "host" && !slices.Contains(all, c.name) {
 			t.Errorf("no plugin of this test fails %q", c.name)
 		}
+	}
+}
+
+// TestPrintsSecrets is about a plugin whose author says that it shows its env.
+func TestPrintsSecrets(t *testing.T) {
+	t.Parallel()
+	fixtures := strings.ReplaceAll(testFixtures, "expect:", "prints-secrets: true\n        expect:")
+	r := run(t, Options{Path: write(t, gossip, fixtures)})
+	if d := cmp.Diff([]string{"secrets"}, with(r, Warning)); d != "" || !r.OK() {
+		t.Errorf("warnings (-want +got):\n%s\n%s", d, r.Text())
+	}
+}
+
+// TestWithoutFixtures has only the examples of the help to go by.
+func TestWithoutFixtures(t *testing.T) {
+	t.Parallel()
+	path := write(t, good, "")
+	if err := os.Remove(filepath.Join(filepath.Dir(path), FixturesName)); err != nil {
+		t.Fatal(err)
+	}
+	r := run(t, Options{Path: path})
+	if d := cmp.Diff([]string{"configs", "runs"}, with(r, Skipped)); d != "" || len(with(r, Failed)) > 0 {
+		t.Errorf("skipped (-want +got):\n%s\n%s", d, r.Text())
+	}
+	if _, err := Check(t.Context(), Options{Path: path, Fixtures: "none.yaml"}); err == nil {
+		t.Error("fixtures that were named and aren't there are no error")
+	}
+}
+
+// TestRealMachine hands a run the machine that the caller has.
+func TestRealMachine(t *testing.T) {
+	t.Parallel()
+	fixtures := `
+steps:
+  test/motd:
+    runs:
+      - name: on a real machine
+        machine: real
+        with: {text: hello}
+        files: {/etc/motd: before}
+        expect: {files: {/etc/motd: "hello\n"}}
+`
+	path := write(t, good, fixtures)
+	if r := run(t, Options{Path: path}); !slices.Contains(with(r, Skipped), "runs") {
+		t.Errorf("a run on a real machine isn't skipped without one:\n%s", r.Text())
+	}
+	made, ended := 0, 0
+	r := run(t, Options{Path: path, Machine: func(context.Context) (step.MachineHandle, func() error, error) {
+		made++
+		m := newMemory(nil, nil)
+		m.anything = true
+		return m, func() error { ended++; return nil }, nil
+	}})
+	if !r.OK() || slices.Contains(with(r, Skipped), "runs") || made != 1 || ended != 1 {
+		t.Errorf("made %d machines, ended %d\n%s", made, ended, r.Text())
+	}
+}
+
+// TestCancelled ends a test early; goleak and the folder show that nothing is left.
+func TestCancelled(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("enough")
+	_, err := Check(ctx, Options{Path: write(t, good, testFixtures), Done: func(r Result) {
+		if r.Name == "runs" {
+			cancel(why)
+		}
+	}})
+	if !errors.Is(err, why) {
+		t.Errorf("got %v, want the cause", err)
 	}
 }
 

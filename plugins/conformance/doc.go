@@ -39,7 +39,8 @@
 //	    cleanup:                     # resources that Cleanup must take, twice
 //	      - {kind: upload, id: gone}
 //
-// The text ${{ temp }} in a config stands for a folder that is removed afterwards.
+// The text ${{ temp }} in a config stands for a folder that is removed afterwards. Each run
+// finds a secret in its env, GILD_TEST_SECRET, that must show nowhere.
 // Without the file the examples of the step's help serve as configs. The kit runs nothing
 // but the plugin, changes nothing outside of a temporary folder, and ends every process
 // that the plugin leaves behind.

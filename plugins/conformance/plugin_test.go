@@ -59,6 +59,7 @@ const (
 	undeclared   = "undeclared"   // gives another output than it says
 	stubborn     = "stubborn"     // takes no notice of Cancel
 	shared       = "shared"       // logs to whoever ran last
+	crossed      = "crossed"      // logs its own words to whoever ran last
 	once         = "once"         // can't clean up twice
 	leaky        = "leaky"        // opens a file in each run
 	greedy       = "greedy"       // keeps memory in each run
@@ -333,7 +334,13 @@ func (p *testPlugin) work(ctx context.Context, r *pluginv1.RunRequest, out io.Wr
 			return 0, err
 		}
 	}
-	fmt.Fprintln(p.log(out), "wrote the message")
+	out = p.log(out)
+	if p.mode == crossed {
+		p.mu.Lock()
+		out = p.last
+		p.mu.Unlock()
+	}
+	fmt.Fprintln(out, "wrote the message")
 	return len(c.Text) + 1, settle(ctx)
 }
 

@@ -22,7 +22,7 @@ import (
 	"github.com/gildhq/gild/plugins/proto/pluginv1"
 )
 
-var errEnded = errors.New("the process ended")
+var errEnded = errors.New("there was none")
 
 // launch says how a plugin is started.
 type launch struct {
@@ -170,6 +170,9 @@ func (p *process) shake(ctx context.Context, l launch, id identity) error {
 	defer cancel()
 	line, err := p.stdout.wait(ctx, p.done, looksLikeHandshake.Match)
 	if err != nil {
+		if printed := p.stdout.Bytes(); len(printed) > 0 {
+			err = fmt.Errorf("%w; it printed %.200q", err, printed)
+		}
 		return fmt.Errorf("wait for the handshake line on its standard output: %w", err)
 	}
 	p.handshake = line
@@ -210,7 +213,7 @@ func (p *process) explain(err error) error {
 	}
 	// A process that just broke off may need a moment to be gone.
 	if eventually(context.Background(), 200*time.Millisecond, func() bool { return !p.alive() }) {
-		err = fmt.Errorf("%w; the process ended: %v", err, p.state)
+		err = fmt.Errorf("%w; its process ended: %v", err, p.state)
 	}
 	if last := lastLines(p.stderr.Bytes(), 5); last != "" {
 		err = fmt.Errorf("%w; the last lines of its standard error:\n%s", err, last)

@@ -96,18 +96,28 @@ func readUsage(pid int) (usage, error) {
 	return usage{memory: pages * int64(os.Getpagesize()), files: len(files)}, err
 }
 
-// killAll ends what is left of a plugin.
+// killAll ends what is left of a plugin, and what that starts meanwhile.
 func killAll(token string, group int) error {
-	pids, err := offspring(token, group)
-	for _, pid := range pids {
-		// Between the look and the signal the number can't have gone to another process:
-		// numbers are given out in turn, and there are thousands of them.
-		if e := unix.Kill(pid, unix.SIGKILL); e != nil && !errors.Is(e, unix.ESRCH) {
-			err = errors.Join(err, fmt.Errorf("end process %d: %w", pid, e))
+	var left []int
+	var err error
+	if !eventually(context.Background(), killTime, func() bool {
+		if left, err = offspring(token, group); err != nil {
+			return true
 		}
+		for _, pid := range left {
+			if e := unix.Kill(pid, unix.SIGKILL); e != nil && !errors.Is(e, unix.ESRCH) {
+				err = errors.Join(err, fmt.Errorf("end process %d: %w", pid, e))
+			}
+		}
+		return err != nil || len(left) == 0
+	}) {
+		err = fmt.Errorf("the processes %v of the plugin don't end when killed", left)
 	}
 	return err
 }
+
+// killTime is how long the kernel may take to end killed processes.
+const killTime = 10 * time.Second
 
 // commandLine shows a process to people.
 func commandLine(pid int) string {

@@ -67,6 +67,7 @@ func (r Report) Text() string {
 	for _, c := range r.Checks {
 		width = max(width, len(c.Name))
 	}
+	last := ""
 	for _, c := range r.Checks {
 		fmt.Fprintf(&out, "  %-7s  %-*s  %s", c.Status, width, c.Name, c.Means)
 		if c.Status == OK && c.Detail != "" && !strings.Contains(c.Detail, "\n") {
@@ -74,6 +75,10 @@ func (r Report) Text() string {
 			continue
 		}
 		out.WriteString("\n")
+		if c.Detail == last {
+			continue // said already, as when the plugin doesn't start
+		}
+		last = c.Detail
 		for line := range strings.Lines(c.Detail) {
 			fmt.Fprintf(&out, "  %7s  %*s  %s\n", "", width, "", diag.Printable(strings.TrimRight(line, "\n")))
 		}
