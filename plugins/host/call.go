@@ -40,7 +40,7 @@ func attempt[Q, A any](ctx context.Context, h *Host, c store.Content, limit time
 	}
 	defer h.release(p)
 	slow := fmt.Errorf("it gave no answer within %v", limit)
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, slow)
+	ctx, cancel := bounded(ctx, limit, slow)
 	defer cancel()
 	if answer, err = ask(p)(ctx, question); err != nil {
 		err = p.explain(ctx, err)
@@ -49,6 +49,19 @@ func attempt[Q, A any](ctx context.Context, h *Host, c store.Content, limit time
 		}
 	}
 	return answer, err
+}
+
+// bounded ends with ctx, and after limit with the cause slow. Unlike a context with a
+// deadline it is no business of the other side, which would end the call by itself.
+func bounded(ctx context.Context, limit time.Duration, slow error) (context.Context, func()) {
+	call, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	timer := time.AfterFunc(limit, func() { cancel(slow) })
+	stop := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
+	return call, func() {
+		timer.Stop()
+		stop()
+		cancel(nil)
+	}
 }
 
 // named adds to an error which plugin it is about, and which call.

@@ -211,3 +211,18 @@ func TestClosed(t *testing.T) {
 		t.Errorf("a host that ran nothing made its folder: %v", err)
 	}
 }
+
+func TestRunIsRefused(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, nil)
+	s, _ := started(t, h, plugin{})
+	target, _ := newTarget()
+	target.Env = map[string]string{"KEY": "\xff"}
+	_, err := s.Run(context.Background(), target, do("echo"))
+	wantError(t, err, `run acme/test: the variable "KEY" is not UTF-8 text`)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := s.Run(ctx, target, do("echo")); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, want it cancelled", err)
+	}
+}

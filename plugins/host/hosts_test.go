@@ -231,6 +231,9 @@ func TestInterruptDoesntReachThePlugin(t *testing.T) {
 	if err := unix.Kill(child.plugin, unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	for _, pid := range []int{child.plugin, child.cmd.Process.Pid} {
+		eventually(t, "the process is stopped", func() bool { return state(pid) == "T" })
+	}
 	if err := unix.Kill(-child.cmd.Process.Pid, unix.SIGINT); err != nil {
 		t.Fatal(err)
 	}

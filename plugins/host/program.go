@@ -99,7 +99,7 @@ func (p *program) live(stdout, stderr *os.File, started chan<- error) {
 	p.mu.Lock()
 	p.pid = cmd.Process.Pid
 	p.mu.Unlock()
-	if err := p.limit(); err != nil {
+	if err := p.limit(); err != nil || p.condemned() {
 		p.kill(err)
 	}
 	started <- nil
@@ -194,11 +194,14 @@ func waitError(err error) error {
 func (p *program) kill(why error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.pid == 0 || p.reaped {
+	if p.reaped {
 		return
 	}
 	if p.fate == nil {
 		p.fate = why
+	}
+	if p.pid == 0 {
+		return // live does it
 	}
 	// The errors are that there is none any more. A process may have left its group.
 	_ = unix.Kill(-p.pid, unix.SIGKILL)

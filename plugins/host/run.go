@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,8 +11,7 @@ import (
 	"math"
 	"slices"
 	"time"
-
-	"crypto/rand"
+	"unicode/utf8"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -42,6 +42,14 @@ func (h *Host) run(ctx context.Context, c store.Content, t *pluginv1.StepType, t
 }
 
 func (h *Host) runIn(ctx context.Context, c store.Content, t *pluginv1.StepType, target *step.Target, config json.RawMessage) (step.Outputs, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	for _, name := range slices.Sorted(maps.Keys(target.Env)) {
+		if !utf8.ValidString(name) || !utf8.ValidString(target.Env[name]) {
+			return nil, fmt.Errorf("the variable %q is not UTF-8 text, and a plugin can't be given other: encode it, in base64 say", name)
+		}
+	}
 	p, err := h.acquire(ctx, c)
 	if err != nil {
 		return nil, err

@@ -374,3 +374,32 @@ func TestCloseWhileStarting(t *testing.T) {
 	}
 	wantError(t, <-failed, "gild is ending")
 }
+
+// A plugin of kind exec is served by gild's own adapter, for which the test binary stands in.
+func TestExecPlugin(t *testing.T) {
+	t.Parallel()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const steps = `name: acme/test
+version: 1.2.3
+kind: exec
+steps:
+  - {name: acme/test, summary: x, sections: [customize], schema: {type: object}}`
+	h := newHost(t, func(cfg *Config) { cfg.Self = []string{self, "serve"} })
+	s, c := started(t, h, plugin{manifest: steps})
+	target, _ := newTarget()
+	if _, err := s.Run(context.Background(), target, do("echo")); err != nil {
+		t.Error(err)
+	}
+	text, err := os.ReadFile(filepath.Join("/proc", current(h, c).prog.ID(), "cmdline"))
+	want := []string{self, "serve", current(h, c).prog.seat.content, ""}
+	if got := strings.Split(string(text), "\x00"); err != nil || !slices.Equal(got, want) {
+		t.Errorf("the process is %q, %v; want %q", got, err, want)
+	}
+
+	without := newHost(t, nil)
+	_, err = without.Describe(context.Background(), plugin{manifest: steps}.install(t, without.cfg.Store))
+	wantError(t, err, "plugin acme/test 1.2.3: describe: this gild can't run plugins of kind exec")
+}

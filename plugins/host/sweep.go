@@ -15,10 +15,15 @@ import (
 	"github.com/gildhq/gild/engine/step"
 )
 
-// Sweep ends the processes, and removes the files, that hosts left behind which were killed.
+// Sweep ends the processes, and removes the files, of hosts that were killed.
 // It returns what it removed, or with dry what it would remove: kind "plugin process" with
 // the process id, and kind "plugin files" with the path. Hosts that live are left alone.
 func (h *Host) Sweep(ctx context.Context, dry bool) (gone []step.Resource, err error) {
+	if !dry {
+		if err := sweepDescriptions(filepath.Join(h.cfg.Dir, describedDir)); err != nil {
+			return nil, err
+		}
+	}
 	runs := filepath.Join(h.cfg.Dir, runsDir)
 	// Nobody makes a folder while this is held, so one that isn't locked is a dead host's.
 	all, err := lockDir(runs, unix.LOCK_EX)
@@ -68,4 +73,26 @@ func sweepRun(dir string, dry bool) (gone []step.Resource, err error) {
 		}
 	}
 	return append(gone, step.Resource{Kind: "plugin files", ID: dir, Note: "of a gild that was killed"}), nil
+}
+
+// sweepDescriptions removes files that were being written when their host was killed. A host
+// that writes one has it locked.
+func sweepDescriptions(dir string) error {
+	files, err := filepath.Glob(filepath.Join(dir, ".*"))
+	if err != nil {
+		return err
+	}
+	for _, path := range files {
+		f, err := os.Open(path)
+		if err == nil && unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			err = os.Remove(path)
+		}
+		if f != nil {
+			err = errors.Join(err, f.Close())
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove what a gild that was killed was writing: %w", err)
+		}
+	}
+	return nil
 }
