@@ -23,7 +23,7 @@ func checkCancel(ctx context.Context, s *session) verdict {
 			return fails("step %q: %v", t.GetName(), err)
 		case waited:
 			n++
-			saws = append(saws, fmt.Sprintf("step %q ended %v after it was asked to", t.GetName(), took.Round(time.Millisecond)))
+			saws = append(saws, fmt.Sprintf("step %q ended %v after it was asked to", t.GetName(), took.Round(100*time.Microsecond)))
 		default:
 			saws = append(saws, fmt.Sprintf("step %q never used the machine; a run with runs-until-cancelled in %s would tell", t.GetName(), FixturesName))
 		}

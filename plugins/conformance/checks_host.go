@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,6 +46,8 @@ func checkHost(ctx context.Context, s *session) (v verdict) {
 	return saw("%d %s, %d of them run", len(steps), plural(len(steps), "step"), n)
 }
 
+var errNone = errors.New("none")
+
 // hosted runs a sample of a step through gild's host and compares how it ends with how it
 // ended before.
 func (s *session) hosted(ctx context.Context, have step.Step) (ran bool, err error) {
@@ -73,20 +76,11 @@ func (s *session) hosted(ctx context.Context, have step.Step) (ran bool, err err
 		target, _ := after.target()
 		_, err = have.Run(ctx, target, after.config)
 		if got := outcomeOf(err); got != want {
-			return true, fmt.Errorf("run by gild's host, it %s, and on its own it %s: %w", past(got), past(want), cmpErr(err))
+			return true, fmt.Errorf("run by gild's host it %s, and on its own it %s; the host's error is %w", past(got), past(want), cmp.Or(err, errNone))
 		}
 		return true, nil
 	}
 	return false, nil
-}
-
-var errNone = errors.New("no error")
-
-func cmpErr(err error) error {
-	if err == nil {
-		return errNone
-	}
-	return err
 }
 
 // outcomeOf is the outcome that an error of a step stands for.

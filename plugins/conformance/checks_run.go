@@ -1,14 +1,14 @@
 package conformance
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/gildhq/gild/engine/step"
 	"github.com/gildhq/gild/plugins/proto/pluginv1"
@@ -100,7 +100,7 @@ func unexpected(ctx context.Context, r *ran, want expectation) (wrong []string) 
 		return nil // no result at all: another check says so
 	}
 	if how != want.Outcome {
-		return []string{fmt.Sprintf("it %s, and should have %s: %s", past(how), past(want.Outcome), cmpOr(message, lastLines(r.log, 5)))}
+		return []string{fmt.Sprintf("it %s, and should have %s: %s", past(how), past(want.Outcome), cmp.Or(message, lastLines(r.log, 5)))}
 	}
 	if !strings.Contains(message, want.Message) {
 		wrong = append(wrong, fmt.Sprintf("the message %q doesn't say %q", message, want.Message))
@@ -117,8 +117,8 @@ func unexpected(ctx context.Context, r *ran, want expectation) (wrong []string) 
 	// What isn't an object is told by another check.
 	if got, err := decode(r.result.GetOutputs()); err == nil {
 		for name, v := range expected {
-			if d := cmp.Diff(v, got[name]); d != "" {
-				wrong = append(wrong, fmt.Sprintf("its output %q differs (-want +got):\n%s", name, d))
+			if !reflect.DeepEqual(v, got[name]) {
+				wrong = append(wrong, fmt.Sprintf("its output %q is %v, not %v", name, got[name], v))
 			}
 		}
 	}
@@ -140,13 +140,6 @@ func past(o outcome) string {
 		return "was skipped"
 	}
 	return "ended as " + string(o)
-}
-
-func cmpOr(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // maxOutputs and maxEvent are the bounds of plugin.proto, in bytes.

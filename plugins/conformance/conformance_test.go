@@ -14,7 +14,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/gildhq/gild/engine/builder/local/sandbox"
 	"github.com/gildhq/gild/engine/step"
+	"github.com/gildhq/gild/steps/steptest"
 )
 
 func TestMain(m *testing.M) {
@@ -25,6 +27,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	sandbox.Init()
 	goleak.VerifyTestMain(m)
 }
 
@@ -210,7 +213,7 @@ func TestWithoutFixtures(t *testing.T) {
 	}
 }
 
-// TestRealMachine hands a run the machine that the caller has.
+// TestRealMachine hands a run a Debian system, as builds have it.
 func TestRealMachine(t *testing.T) {
 	t.Parallel()
 	fixtures := `
@@ -230,9 +233,7 @@ steps:
 	made, ended := 0, 0
 	r := run(t, Options{Path: path, Machine: func(context.Context) (step.MachineHandle, func() error, error) {
 		made++
-		m := newMemory(nil, nil)
-		m.anything = true
-		return m, func() error { ended++; return nil }, nil
+		return steptest.New(t, steptest.Tree(t)), func() error { ended++; return nil }, nil
 	}})
 	if !r.OK() || slices.Contains(with(r, Skipped), "runs") || made != 1 || ended != 1 {
 		t.Errorf("made %d machines, ended %d\n%s", made, ended, r.Text())

@@ -42,7 +42,7 @@ func TestWorksAtOnce(t *testing.T) {
 			}
 			goTool(t, dir, "vet", ".")
 			goTool(t, dir, "vet", "-tags", "machine", ".")
-			goTool(t, dir, "test", ".")
+			goTool(t, dir, "test", "-tags", "machine", ".")
 			goTool(t, dir, "build", ".")
 			tidyText(t, dir)
 			conforms(t, dir, nil)
