@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/gildhq/gild/engine/step"
+	"github.com/gildhq/gild/plugins/conformance"
 	"github.com/gildhq/gild/plugins/host"
 	"github.com/gildhq/gild/plugins/store"
 	"github.com/gildhq/gild/steps/steptest"
@@ -193,7 +194,7 @@ func TestShellExample(t *testing.T) {
 		t.Fatal("this test needs jq: apt-get install jq")
 	}
 	_, _, steps := execPlugin(t, filepath.Join("..", "..", "plugins", "example", "shell"))
-	write, check := steps["gildhq/sysctl"], steps["gildhq/sysctl/check"]
+	write, check := steps["gild/sysctl"], steps["gild/sysctl/check"]
 
 	problems, err := write.Validate(t.Context(), []byte(`{"settings":{"net.ipv4/x":1,"net/ipv4.x":2,"foo.bar":"1"}}`))
 	want := []step.Problem{
@@ -222,6 +223,20 @@ func TestShellExample(t *testing.T) {
 	checks := []string{`kernel.no_such is not there, not "1"`, `kernel.ostype is "Linux", not "Hurd"`}
 	if d := cmp.Diff(checks, sorted(steptest.FailedChecks(t, err))); d != "" {
 		t.Errorf("check (-want +got)\n%s", d)
+	}
+}
+
+// TestShellExampleConforms holds it against the contract, and its own fixtures.
+func TestShellExampleConforms(t *testing.T) {
+	t.Parallel()
+	report, err := conformance.Check(t.Context(), conformance.Options{
+		Path: filepath.Join("..", "..", "plugins", "example", "shell"), Version: "0.0.0", Self: []string{gildProgram(t), "plugin", "adapt"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !report.OK() {
+		t.Error(report.Text())
 	}
 }
 

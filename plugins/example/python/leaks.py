@@ -1,4 +1,4 @@
-"""The step gildhq/leaks. Nothing here knows how a plugin is served: see serve.py."""
+"""The step gild/leaks. Nothing here knows how a plugin is served: see serve.py."""
 
 import fnmatch
 import json

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/gildhq/gild/engine/step"
+	"github.com/gildhq/gild/plugins/conformance"
 	"github.com/gildhq/gild/plugins/host"
 	"github.com/gildhq/gild/plugins/proto/pluginv1"
 	"github.com/gildhq/gild/plugins/store"
@@ -153,7 +154,7 @@ func TestPlugin(t *testing.T) {
 }
 
 func (p *plugin) testDescribe(t *testing.T) {
-	if p.step.Name != "gildhq/leaks" || p.step.Summary == "" || !strings.Contains(p.step.Doc, "uses: gildhq/leaks") || !p.step.Cacheable || p.step.KeyParts != nil {
+	if p.step.Name != "gild/leaks" || p.step.Summary == "" || !strings.Contains(p.step.Doc, "uses: gild/leaks") || !p.step.Cacheable || p.step.KeyParts != nil {
 		t.Errorf("the step is %+v", p.step)
 	}
 	if d := cmp.Diff([]step.Section{step.Tests}, p.step.Sections); d != "" {
@@ -311,6 +312,18 @@ func (p *plugin) testCleanup(t *testing.T) {
 	steptest.WantError(t, err, "this plugin makes no moon")
 }
 
+// TestConformance holds the plugin against the contract, and its own fixtures.
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	report, err := conformance.Check(t.Context(), conformance.Options{Path: build(t), Fixtures: conformance.FixturesName, Version: "0.0.0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !report.OK() {
+		t.Error(report.Text())
+	}
+}
+
 // TestOrphan starts the plugin as one whose gild is gone: it ends by itself.
 func TestOrphan(t *testing.T) {
 	t.Parallel()
@@ -331,7 +344,7 @@ func TestByHand(t *testing.T) {
 	t.Parallel()
 	cmd := exec.CommandContext(t.Context(), filepath.Join(build(t), "gild-plugin-leaks"))
 	out, err := cmd.CombinedOutput()
-	if err == nil || string(out) != "gildhq/leaks is a plugin of gild, which starts it when a pipeline uses it.\n" {
+	if err == nil || string(out) != "gild/leaks is a plugin of gild, which starts it when a pipeline uses it.\n" {
 		t.Errorf("got %q, %v", out, err)
 	}
 }

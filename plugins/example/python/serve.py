@@ -10,6 +10,7 @@ import concurrent.futures
 import datetime
 import json
 import os
+import signal
 import sys
 import threading
 
@@ -152,13 +153,28 @@ class StepPlugin:
     def Describe(self, request, context):
         return self._description
 
+    def _config(self, request, context):
+        """Returns the configuration of a step that there is."""
+        if all(step.name != request.step for step in self._description.steps):
+            context.abort(grpc.StatusCode.NOT_FOUND, f"the plugin has no step {request.step!r}")
+        try:
+            config = json.loads(request.config)
+        except ValueError as err:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"the configuration is no JSON: {err}")
+        if not isinstance(config, dict):
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the configuration is no object")
+        return config
+
     def Validate(self, request, context):
-        return pb.ValidateResponse(diagnostics=self._validate(request.step, json.loads(request.config)))
+        config = self._config(request, context)
+        return pb.ValidateResponse(diagnostics=self._validate(request.step, config))
 
     def KeyParts(self, request, context):
+        self._config(request, context)
         return pb.KeyPartsResponse()
 
     def Run(self, request, context):
+        config = self._config(request, context)
         target = Target(request)
         with self._lock:
             self._runs[request.call_id] = target
@@ -169,7 +185,7 @@ class StepPlugin:
         # gild may also just end the call.
         context.add_callback(target.cancel)
         try:
-            outputs = yield from self._run(request, json.loads(request.config), target)
+            outputs = yield from self._run(request, config, target)
             yield pb.RunEvent(result=pb.Result(outputs=json.dumps(outputs).encode()))
         except Exception as err:  # what went wrong is told, whatever it was
             yield pb.RunEvent(result=pb.Result(failure=failure(err)))
@@ -248,6 +264,8 @@ def main(description, validate, run, cleanup):
     """Serves until gild ends the plugin, or is gone."""
     if os.environ.get("GILD_PLUGIN") != "gild-step-plugin":
         sys.exit(f"{description.name} is a plugin of gild, which starts it when a pipeline uses it.")
+    # Ctrl-C in a terminal reaches every process; it is gild that decides what ends.
+    signal.signal(signal.SIGINT, lambda *_: None)
     ended = threading.Event()
     server = grpc.server(concurrent.futures.ThreadPoolExecutor(CALLS), handlers=handlers(StepPlugin(description, validate, run, cleanup), ended),
                          options=[("grpc.max_receive_message_length", 16 << 20)])
