@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/gildhq/gild/plugins/conformance"
 	"github.com/gildhq/gild/plugins/sdk"
 	"github.com/gildhq/gild/plugins/sdk/sdktest"
 	"github.com/gildhq/gild/steps/steptest"
@@ -359,6 +360,21 @@ func TestCopyKeepsInside(t *testing.T) {
 		err := copyInput(steptest.Folder(from), t.TempDir(), "site.yml")
 		if (err == nil) != want {
 			t.Errorf("a link to %s: %v", target, err)
+		}
+	}
+}
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	report, err := conformance.Check(t.Context(), conformance.Options{Path: pluginFolder(t), Fixtures: conformance.FixturesName})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range report.Checks {
+		// It has no Validate, and claims nothing.
+		skipped := c.Status == conformance.Skipped && c.Name != "validate" && c.Name != "cleanup"
+		if c.Status == conformance.Failed || skipped {
+			t.Errorf("%s: %s: %s", c.Name, c.Status, c.Detail)
 		}
 	}
 }

@@ -163,7 +163,7 @@ const vaultVar = "ANSIBLE_VAULT_PASSWORD"
 func checkEnv(env map[string]string) error {
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		fixed := name == "PATH" || name == "HOME" || name == "TMPDIR"
-		for _, prefix := range []string{"ANSIBLE_", "GILD_", "PYTHON", "LD_", "LC_"} {
+		for _, prefix := range []string{"ANSIBLE_", "GILD_ANSIBLE_", "GILD_PLUGIN_", "PYTHON", "LD_", "LC_"} {
 			fixed = fixed || strings.HasPrefix(name, prefix)
 		}
 		if fixed && name != vaultVar {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/gildhq/gild/plugins/conformance"
 	"github.com/gildhq/gild/plugins/sdk"
 	"github.com/gildhq/gild/plugins/sdk/sdktest"
 )
@@ -79,6 +80,10 @@ func sh(t *testing.T, target sdktest.Target, command string) string {
 
 func TestGoss(t *testing.T) {
 	dir := buildFolder(t)
+	t.Run("conformance", func(t *testing.T) {
+		t.Parallel()
+		testConformance(t, dir)
+	})
 	// As gild runs it: in a process of its own, the program from its folder.
 	step := sdktest.Installed(t, dir)["gild/goss"]
 	for name, test := range map[string]func(*testing.T, sdk.Step){
@@ -252,4 +257,18 @@ func FuzzReport(f *testing.F) {
 			}
 		}
 	})
+}
+
+func testConformance(t *testing.T, dir string) {
+	report, err := conformance.Check(t.Context(), conformance.Options{Path: dir, Fixtures: conformance.FixturesName})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range report.Checks {
+		// It has no Validate, adds nothing to the key, and claims nothing.
+		skipped := c.Status == conformance.Skipped && c.Name != "validate" && c.Name != "key-parts" && c.Name != "cleanup"
+		if c.Status == conformance.Failed || skipped {
+			t.Errorf("%s: %s: %s", c.Name, c.Status, c.Detail)
+		}
+	}
 }

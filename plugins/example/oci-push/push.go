@@ -170,19 +170,27 @@ func permanent(err error) error { return &sdk.Permanent{Err: err} }
 // refused marks an error that the registry will answer with again, and says what to do
 // when it wants to know who is asking.
 func refused(err error) error {
-	var resp *errcode.ErrorResponse
-	status := 0
-	switch {
-	case errors.As(err, &resp):
-		status = resp.StatusCode
-	case errors.Is(err, auth.ErrBasicCredentialNotFound):
-		status = http.StatusUnauthorized
-	}
-	switch {
-	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+	if notLetIn(err) {
 		return permanent(fmt.Errorf("%w; give the step USERNAME and PASSWORD, or TOKEN, in its env", err))
+	}
+	switch status := statusOf(err); {
 	case status == http.StatusTooManyRequests || status == http.StatusRequestTimeout || status < 400 || status >= 500:
 		return err
 	}
 	return permanent(err)
+}
+
+// notLetIn reports whether the registry wants other credentials.
+func notLetIn(err error) bool {
+	status := statusOf(err)
+	return status == http.StatusUnauthorized || status == http.StatusForbidden || errors.Is(err, auth.ErrBasicCredentialNotFound)
+}
+
+// statusOf returns the HTTP status that the registry answered with, 0 when it didn't.
+func statusOf(err error) int {
+	var resp *errcode.ErrorResponse
+	if errors.As(err, &resp) {
+		return resp.StatusCode
+	}
+	return 0
 }

@@ -10,7 +10,9 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,11 +22,20 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.uber.org/goleak"
 
+	"github.com/gildhq/gild/plugins/conformance"
+	"github.com/gildhq/gild/plugins/proto/pluginv1"
 	"github.com/gildhq/gild/plugins/sdk"
 	"github.com/gildhq/gild/steps/steptest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// The tests' program is the plugin too, when it is started as one.
+func TestMain(m *testing.M) {
+	if os.Getenv(pluginv1.CookieKey) == pluginv1.CookieValue {
+		sdk.Serve(plugin())
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // disk is the content of a small disk: noise, and emptiness as real disks have.
 func disk(seed uint64, size int) []byte {
@@ -324,7 +335,7 @@ func TestCredentials(t *testing.T) {
 		t.Errorf("the tag's digest is %q, want %v", digest, out["digest"])
 	}
 	err = pushStep().Cleanup(t.Context(), claims.made[0])
-	steptest.WantError(t, err, "credential not found", "remove it by hand")
+	steptest.WantError(t, err, "credential not found", "OCI_PUSH_USERNAME and OCI_PUSH_PASSWORD, or OCI_PUSH_TOKEN")
 }
 
 func TestToken(t *testing.T) {
@@ -436,6 +447,75 @@ func TestPlainOnlyHere(t *testing.T) {
 		}
 		if back, err := parseUpload(u.String()); err != nil || back != u {
 			t.Errorf("%s reads back as %v, %v", u, back, err)
+		}
+	}
+}
+
+// TestAsAPlugin pushes from a process of its own, to a registry that wants credentials, for
+// the clean-up too.
+func TestAsAPlugin(t *testing.T) {
+	t.Setenv("OCI_PUSH_USERNAME", user)
+	t.Setenv("OCI_PUSH_PASSWORD", password)
+	addr := startRegistry(t, true)
+	fixtures := filepath.Join(t.TempDir(), conformance.FixturesName)
+	write(t, fixtures, []byte(strings.ReplaceAll(`
+steps:
+  gild/oci-push:
+    good: [{reference: "ADDR/images/web:good"}]
+    bad: [{with: {reference: ADDR/images/web}, pointer: /reference}]
+    runs:
+      - name: pushes
+        with: {reference: "ADDR/images/web:1", compression: gzip}
+        env: {USERNAME: builder, PASSWORD: s3cret-words}
+        expect: {outputs: {reference: "ADDR/images/web:1"}, log: ["pushed ADDR/images/web:1, digest sha256:"]}
+      - name: isn't let in
+        with: {reference: "ADDR/images/web:2"}
+        env: {USERNAME: builder, PASSWORD: guessed}
+        expect: {outcome: permanent, message: "give the step USERNAME and PASSWORD"}
+`, "ADDR", addr)))
+	checkConformance(t, fixtures, "key-parts", "cancel")
+	_, sum := manifestAt(t, addr, "images/web", "1", true)
+	if sum == "" {
+		t.Fatal("nothing was pushed")
+	}
+	if err := cleanup(t.Context(), sdk.Resource{Kind: uploadKind, ID: "http://" + addr + "/images/web:1@" + sum}); err != nil {
+		t.Fatal(err)
+	}
+	if _, sum := manifestAt(t, addr, "images/web", "1", true); sum != "" {
+		t.Error("the tag is still there after its clean-up")
+	}
+}
+
+func TestFixtures(t *testing.T) {
+	t.Parallel()
+	checkConformance(t, conformance.FixturesName, "key-parts", "cancel", "cleanup")
+}
+
+// checkConformance holds the plugin, made of the tests' program, against the contract; only
+// the checks named may be skipped.
+func checkConformance(t *testing.T, fixtures string, skip ...string) {
+	t.Helper()
+	dir := t.TempDir()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for from, to := range map[string]string{self: "gild-plugin-oci-push", "plugin.yaml": "plugin.yaml"} {
+		data, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, to), data, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	report, err := conformance.Check(t.Context(), conformance.Options{Path: dir, Fixtures: fixtures})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range report.Checks {
+		if c.Status == conformance.Failed || c.Status == conformance.Skipped && !slices.Contains(skip, c.Name) {
+			t.Errorf("%s: %s: %s", c.Name, c.Status, c.Detail)
 		}
 	}
 }

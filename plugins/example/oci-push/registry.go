@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -100,13 +101,17 @@ func (r *registryClient) remove(ctx context.Context, sum digest.Digest) error {
 		err = r.repo.Manifests().Delete(ctx, desc)
 	}
 	if err != nil && !errors.Is(err, errdef.ErrNotFound) {
-		return fmt.Errorf("remove the unfinished %s: %w; remove it by hand if the registry has it with the digest %s", r.to, err, sum)
+		return fmt.Errorf("remove the unfinished %s with the digest %s: %w", r.to, sum, err)
 	}
 	return nil
 }
 
-// cleanup removes a tag whose push was cut short. It has no credentials, because gild keeps
-// none: a registry that wants them is left to the user.
+// cleanupPrefix is before USERNAME, PASSWORD and TOKEN in gild's own environment, where they
+// are for cleanup only.
+const cleanupPrefix = "OCI_PUSH_"
+
+// cleanup removes a tag whose push was cut short. The credentials of the push are gone with
+// it, because gild keeps none: for a registry that wants some the user gives them again.
 func cleanup(ctx context.Context, r sdk.Resource) error {
 	if r.Kind != uploadKind {
 		return fmt.Errorf("%q is no kind of resource that gild/oci-push makes", r.Kind)
@@ -115,12 +120,26 @@ func cleanup(ctx context.Context, r sdk.Resource) error {
 	if err != nil {
 		return err
 	}
-	reg, err := connect(u.to, auth.EmptyCredential)
+	env := map[string]string{}
+	for _, name := range []string{"USERNAME", "PASSWORD", "TOKEN"} {
+		env[name] = os.Getenv(cleanupPrefix + name)
+	}
+	login, err := credential(env)
+	if err != nil {
+		return fmt.Errorf("log in with %s…: %w", cleanupPrefix, err)
+	}
+	reg, err := connect(u.to, login)
 	if err != nil {
 		return err
 	}
 	defer reg.close()
-	return reg.remove(ctx, u.digest)
+	if err := reg.remove(ctx, u.digest); err != nil {
+		if notLetIn(err) {
+			err = fmt.Errorf("%w; to log in, give gild itself %[2]sUSERNAME and %[2]sPASSWORD, or %[2]sTOKEN, in its environment", err, cleanupPrefix)
+		}
+		return err
+	}
+	return nil
 }
 
 // counted tells how much of a reader was read.
