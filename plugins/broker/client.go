@@ -72,16 +72,11 @@ func (c *Client) Machine(info *pluginv1.MachineInfo) step.MachineHandle {
 
 // Claim records a resource durably with gild: see step.Target.Claim.
 func (c *Client) Claim(ctx context.Context, r step.Resource) (settle func(context.Context) error, err error) {
-	resp, err := c.host.Claim(ctx, &pluginv1.ClaimRequest{Resource: &pluginv1.Resource{Kind: r.Kind, Id: r.ID, Note: r.Note}})
+	claim, err := c.OpenClaim(ctx, r)
 	if err != nil {
-		return nil, fmt.Errorf("claim %s %q: %w", r.Kind, r.ID, callError(ctx, err))
+		return nil, err
 	}
-	return func(ctx context.Context) error {
-		if _, err := c.host.Settle(ctx, &pluginv1.SettleRequest{Claim: resp.GetClaim()}); err != nil {
-			return fmt.Errorf("settle %s %q: %w", r.Kind, r.ID, callError(ctx, err))
-		}
-		return nil
-	}, nil
+	return func(ctx context.Context) error { return c.SettleClaim(ctx, claim) }, nil
 }
 
 // callError returns why a call failed: the cause of its context's end, or what the other

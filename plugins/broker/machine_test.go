@@ -71,7 +71,7 @@ type machineCase struct {
 	is   error  // what the error is
 }
 
-func exec(cmd step.Cmd) func(context.Context, step.MachineHandle) (string, error) {
+func run(cmd step.Cmd) func(context.Context, step.MachineHandle) (string, error) {
 	return func(ctx context.Context, m step.MachineHandle) (string, error) {
 		var stdout, stderr bytes.Buffer
 		cmd := cmd
@@ -82,7 +82,7 @@ func exec(cmd step.Cmd) func(context.Context, step.MachineHandle) (string, error
 }
 
 func sh(script string) func(context.Context, step.MachineHandle) (string, error) {
-	return exec(step.Cmd{Argv: []string{"sh", "-c", script}})
+	return run(step.Cmd{Argv: []string{"sh", "-c", script}})
 }
 
 func put(file step.PutFile, content io.Reader, then string) func(context.Context, step.MachineHandle) (string, error) {
@@ -97,24 +97,24 @@ var big = strings.Repeat("0123456789abcdef", 1<<16) // 1 MiB
 
 func machineCases() map[string]machineCase {
 	return map[string]machineCase{
-		"output":             {do: exec(step.Cmd{Argv: []string{"echo", "a b", "c"}}), out: "a b c\n"},
+		"output":             {do: run(step.Cmd{Argv: []string{"echo", "a b", "c"}}), out: "a b c\n"},
 		"both outputs":       {do: sh("echo out; echo err >&2"), out: "out\nerr\n"},
 		"status":             {do: sh("exit 42"), fail: "sh: exit status 42"},
 		"signal":             {do: sh("kill -9 $$"), fail: "sh: exit status 137"},
 		"output and status":  {do: sh("echo no; exit 3"), out: "no\n", fail: "sh: exit status 3"},
-		"no program":         {do: exec(step.Cmd{}), fail: "run a command: it has no program"},
-		"unknown program":    {do: exec(step.Cmd{Argv: []string{"nosuch"}}), fail: `run nosuch: start nosuch: not found in the machine's PATH: file does not exist`},
-		"stdin":              {do: exec(step.Cmd{Argv: []string{"tr", "a-z", "A-Z"}, Stdin: strings.NewReader("text")}), out: "TEXT"},
-		"no stdin":           {do: exec(step.Cmd{Argv: []string{"cat"}})},
-		"stdin nobody reads": {do: exec(step.Cmd{Argv: []string{"true"}, Stdin: iotest.DataErrReader(strings.NewReader(big + big))})},
-		"much stdin":         {do: exec(step.Cmd{Argv: []string{"wc", "-c"}, Stdin: strings.NewReader(big)}), out: "1048576\n"},
+		"no program":         {do: run(step.Cmd{}), fail: "run a command: it has no program"},
+		"unknown program":    {do: run(step.Cmd{Argv: []string{"nosuch"}}), fail: `run nosuch: start nosuch: not found in the machine's PATH: file does not exist`},
+		"stdin":              {do: run(step.Cmd{Argv: []string{"tr", "a-z", "A-Z"}, Stdin: strings.NewReader("text")}), out: "TEXT"},
+		"no stdin":           {do: run(step.Cmd{Argv: []string{"cat"}})},
+		"stdin nobody reads": {do: run(step.Cmd{Argv: []string{"true"}, Stdin: iotest.DataErrReader(strings.NewReader(big + big))})},
+		"much stdin":         {do: run(step.Cmd{Argv: []string{"wc", "-c"}, Stdin: strings.NewReader(big)}), out: "1048576\n"},
 		"much output": {do: func(ctx context.Context, m step.MachineHandle) (string, error) {
 			out, err := sh("head -c 3000000 /dev/zero; head -c 3000000 /dev/zero >&2")(ctx, m)
 			return fmt.Sprint(len(out)), err
 		}, out: "6000000"},
-		"environment": {do: exec(step.Cmd{Argv: []string{"sh", "-c", `echo "$A $LANG $HOME"`}, Env: map[string]string{"A": "1 2"}}), out: "1 2 C.UTF-8 /root\n"},
-		"folder":      {do: exec(step.Cmd{Argv: []string{"pwd"}, Dir: "/usr/bin"}), out: "/usr/bin\n"},
-		"no network":  {do: exec(step.Cmd{Argv: []string{"sed", "-e", "1,2d", "-e", "s/:.*//", "/proc/net/dev"}}), out: "    lo\n"},
+		"environment": {do: run(step.Cmd{Argv: []string{"sh", "-c", `echo "$A $LANG $HOME"`}, Env: map[string]string{"A": "1 2"}}), out: "1 2 C.UTF-8 /root\n"},
+		"folder":      {do: run(step.Cmd{Argv: []string{"pwd"}, Dir: "/usr/bin"}), out: "/usr/bin\n"},
+		"no network":  {do: run(step.Cmd{Argv: []string{"sed", "-e", "1,2d", "-e", "s/:.*//", "/proc/net/dev"}}), out: "    lo\n"},
 		"one writer keeps the order": {do: func(ctx context.Context, m step.MachineHandle) (string, error) {
 			var both bytes.Buffer
 			err := m.Exec(ctx, step.Cmd{Argv: []string{"sh", "-c", "for i in 1 2 3 4; do echo out $i; echo err $i >&2; done"}, Stdout: &both, Stderr: &both})

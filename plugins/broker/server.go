@@ -28,13 +28,22 @@ const (
 	connWindow   = 4 << 20
 	maxCalls     = 64
 	handshake    = 10 * time.Second
+
+	maxConns           = 1024
+	maxConnsPerProcess = 128
 )
+
+// busyWait is how long a call waits for the machine: long enough for a call that was
+// cancelled to end, short enough to tell a plugin that waits for itself.
+const busyWait = 20 * time.Second
 
 // Server is gild's side of the broker. It is safe for concurrent use and must be closed.
 type Server struct {
 	socket *socket
 	grpc   *grpc.Server
 	served chan error
+	// busyWait is the constant; tests have less patience.
+	busyWait time.Duration
 
 	mu       sync.Mutex
 	closed   bool
@@ -49,7 +58,7 @@ func Listen(dir string) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for plugins: %w", err)
 	}
-	s := &Server{socket: sock, served: make(chan error, 1), sessions: map[*session]struct{}{}}
+	s := &Server{socket: sock, served: make(chan error, 1), busyWait: busyWait, sessions: map[*session]struct{}{}}
 	s.grpc = grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxHeaderListSize(maxMetadata),
@@ -57,12 +66,13 @@ func Listen(dir string) (*Server, error) {
 		grpc.InitialWindowSize(streamWindow),
 		grpc.InitialConnWindowSize(connWindow),
 		grpc.ConnectionTimeout(handshake),
-		grpc.UnaryInterceptor(s.unary),
-		grpc.StreamInterceptor(s.stream),
+		grpc.InTapHandle(s.admit),
+		grpc.UnaryInterceptor(unary),
+		grpc.StreamInterceptor(streaming),
 	)
 	pluginv1.RegisterMachineServer(s.grpc, machineServer{})
 	pluginv1.RegisterHostServer(s.grpc, hostServer{})
-	go func() { s.served <- s.grpc.Serve(sock) }()
+	go func() { s.served <- s.grpc.Serve(newLimited(sock)) }()
 	return s, nil
 }
 
@@ -77,7 +87,7 @@ func (s *Server) Open(t *step.Target) (token string, end func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	sess := &session{
 		target: t, sum: sha256.Sum256([]byte(token)), ctx: ctx, cancel: cancel,
-		machine: make(chan struct{}, 1), calls: make(chan struct{}, maxCalls),
+		machine: make(chan struct{}, 1), busyWait: s.busyWait, calls: make(chan struct{}, maxCalls),
 		claims: map[string]*claim{}, inputs: map[string]*input{},
 	}
 	s.mu.Lock()

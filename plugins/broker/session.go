@@ -10,16 +10,12 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/tap"
 
 	"github.com/gildhq/gild/engine/step"
 	"github.com/gildhq/gild/plugins/proto/pluginv1"
 )
-
-// busyWait is how long a call waits for the machine: long enough for a call that was
-// cancelled to end, short enough to tell a plugin that waits for itself.
-const busyWait = 20 * time.Second
 
 var errEnded = errors.New("the step has ended")
 
@@ -31,6 +27,7 @@ type session struct {
 	cancel context.CancelCauseFunc
 	// machine is held by the one call that the machine is free for, calls by all of them.
 	machine, calls chan struct{}
+	busyWait       time.Duration
 
 	mu      sync.Mutex
 	ended   bool
@@ -41,7 +38,7 @@ type session struct {
 
 type sessionKey struct{}
 
-// from returns the session of a call. Interceptors put it there, so it is there.
+// from returns the session of a call. Admitting the call put it there.
 func from(ctx context.Context) *session { return ctx.Value(sessionKey{}).(*session) }
 
 // end cancels the calls and waits until none works on the target.
@@ -55,24 +52,17 @@ func (s *session) end() {
 
 // enter counts a call in. The context it returns ends with the call and with the session.
 func (s *session) enter(ctx context.Context) (context.Context, func(), error) {
-	select {
-	case s.calls <- struct{}{}:
-	default:
-		return nil, nil, status.Errorf(codes.ResourceExhausted, "the step has %d calls under way, the most there can be", maxCalls)
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
-		<-s.calls
-		return nil, nil, status.Error(codes.Unauthenticated, errEnded.Error())
+		return nil, nil, ToStatus(errEnded)
 	}
 	s.running.Add(1)
-	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, sessionKey{}, s))
+	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(s.ctx, func() { cancel(errEnded) })
 	return ctx, func() {
 		stop()
 		cancel(context.Canceled)
-		<-s.calls
 		s.running.Done()
 	}, nil
 }
@@ -83,7 +73,8 @@ func (s *session) lockMachine(ctx context.Context) (step.MachineHandle, func(), 
 	if m == nil {
 		return nil, nil, status.Error(codes.FailedPrecondition, "this step has no machine")
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, busyWait, errBusy)
+	errBusy := fmt.Errorf("the machine takes one call at a time, and another one has had it for %v", s.busyWait)
+	ctx, cancel := context.WithTimeoutCause(ctx, s.busyWait, errBusy)
 	defer cancel()
 	select {
 	case s.machine <- struct{}{}:
@@ -96,12 +87,10 @@ func (s *session) lockMachine(ctx context.Context) (step.MachineHandle, func(), 
 	}
 }
 
-var errBusy = fmt.Errorf("the machine takes one call at a time, and another one has had it for %v", busyWait)
-
-// authenticate finds the session of a call's token.
-func (s *Server) authenticate(ctx context.Context) (*session, error) {
-	md, _ := metadata.FromIncomingContext(ctx)
-	tokens := md.Get(pluginv1.TokenMetadata)
+// admit looks at each call before anything of it is read: a plugin can make gild hold no
+// more than maxCalls messages for each of its steps, and nothing without a token.
+func (s *Server) admit(ctx context.Context, info *tap.Info) (context.Context, error) {
+	tokens := info.Header.Get(pluginv1.TokenMetadata)
 	if len(tokens) != 1 {
 		return nil, status.Errorf(codes.Unauthenticated, "a call needs the metadata %s once", pluginv1.TokenMetadata)
 	}
@@ -109,15 +98,17 @@ func (s *Server) authenticate(ctx context.Context) (*session, error) {
 	if sess == nil {
 		return nil, status.Errorf(codes.Unauthenticated, "%s is no token of a running step", pluginv1.TokenMetadata)
 	}
-	return sess, nil
+	select {
+	case sess.calls <- struct{}{}:
+	default:
+		return nil, status.Errorf(codes.ResourceExhausted, "the step has %d calls under way, the most there can be", maxCalls)
+	}
+	context.AfterFunc(ctx, func() { <-sess.calls })
+	return context.WithValue(ctx, sessionKey{}, sess), nil
 }
 
-func (s *Server) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	sess, err := s.authenticate(ctx)
-	if err != nil {
-		return nil, err
-	}
-	ctx, leave, err := sess.enter(ctx)
+func unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	ctx, leave, err := from(ctx).enter(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -125,13 +116,10 @@ func (s *Server) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, ha
 	return handler(ctx, req)
 }
 
-// stream runs the handler beside itself: one that waits for the plugin to send or to take
-// something is only woken by the end of its stream, which comes when stream returns.
-func (s *Server) stream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	sess, err := s.authenticate(ss.Context())
-	if err != nil {
-		return err
-	}
+// streaming runs the handler beside itself: one that waits for the plugin to send or to
+// take something is only woken by the end of its stream, which comes when streaming returns.
+func streaming(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	sess := from(ss.Context())
 	ctx, leave, err := sess.enter(ss.Context())
 	if err != nil {
 		return err
