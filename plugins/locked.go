@@ -37,7 +37,7 @@ type ChangedError struct {
 
 // Error tells both digests and what to do.
 func (e *ChangedError) Error() string {
-	return fmt.Sprintf("plugin %s for %s: %s has the digest %s, and gild.lock says %s; nothing was installed. "+
+	return fmt.Sprintf("plugin %s for %s: %s has the digest %s, and gild.lock says %s; it wasn't installed. "+
 		"If the change is wanted, lock it with \"gild plugin update %s\"; if not, find out who made it",
 		e.Name, e.Platform, e.Source, e.Got, e.Want, e.Name)
 }

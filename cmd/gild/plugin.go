@@ -40,7 +40,7 @@ A plugin runs as the user who runs gild: install only what you trust.`,
 			a.pluginInstallCommand(), a.pluginListCommand(), a.pluginDocsCommand(), a.pluginUpdateCommand(),
 			a.pluginVerifyCommand(), a.pluginVendorCommand(), a.pluginRemoveCommand(),
 		}},
-		{"author", "Write plugins:", []*cobra.Command{a.pluginTestCommand(), a.adaptCommand()}},
+		{"author", "Write plugins:", []*cobra.Command{a.pluginNewCommand(), a.pluginTestCommand(), a.adaptCommand()}},
 	}
 	for _, g := range groups {
 		cmd.AddGroup(&cobra.Group{ID: g.id, Title: g.title})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -94,6 +95,11 @@ func (a *app) pluginInstall(cmd *cobra.Command, o pluginInstallOptions, text str
 	if src.IsWeb() && len(sums) == 0 {
 		return invalid("the address %s needs the SHA-256 that the file was published with: give it with --sha256", text)
 	}
+	if src.IsPath() && !src.PerPlatform() {
+		if _, err := os.Stat(text); err != nil {
+			return invalid("install plugin: %w", err)
+		}
+	}
 	l, err := o.read()
 	if err != nil {
 		return err
@@ -120,6 +126,8 @@ func changeText(c plugins.Change) string {
 		fmt.Fprintf(&out, "%s %s from %s\n", c.Name, c.New.Version, c.New.Source)
 	case c.Same():
 		fmt.Fprintf(&out, "%s %s is up to date\n", c.Name, c.New.Version)
+	case c.Old.Version == c.New.Version:
+		fmt.Fprintf(&out, "%s %s changed, from %s\n", c.Name, c.New.Version, c.New.Source)
 	default:
 		fmt.Fprintf(&out, "%s %s, was %s, from %s\n", c.Name, c.New.Version, c.Old.Version, c.New.Source)
 	}
@@ -162,9 +170,9 @@ func (a *app) pluginInstallLocked(cmd *cobra.Command, o pluginInstallOptions) er
 		var text strings.Builder
 		for _, p := range installed {
 			out = append(out, jsonInstalled(p))
-			how := "installed"
+			how := "is installed"
 			if p.Already {
-				how = "was installed"
+				how = "was already installed"
 			}
 			fmt.Fprintf(&text, "%s %s %s\n", p.Name, p.Version, how)
 		}

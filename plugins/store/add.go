@@ -198,7 +198,7 @@ func kindOf(path string) (kind, error) {
 		return aFolder, nil
 	}
 	if !info.Mode().IsRegular() {
-		return 0, fmt.Errorf("%s is neither a file nor a folder", path)
+		return 0, errors.New("it is neither a file nor a folder")
 	}
 	head, err := bufio.NewReader(f).Peek(4)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -210,7 +210,7 @@ func kindOf(path string) (kind, error) {
 	case string(head) == "\x7fELF", len(head) > 1 && string(head[:2]) == "#!":
 		return aProgram, nil
 	}
-	return 0, fmt.Errorf("%s is neither a program (ELF, or a script that begins with #!) nor a .tar.gz", path)
+	return 0, errors.New("it is neither a program (ELF, or a script that begins with #!) nor a .tar.gz")
 }
 
 // openSteady opens a file or folder without waiting for who writes to a pipe.

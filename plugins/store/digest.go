@@ -35,7 +35,7 @@ func Digest(path string) (string, error) {
 	s := &Store{limits: defaultLimits}
 	kind, err := kindOf(path)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("hash plugin %s: %w", path, err)
 	}
 	digest := ""
 	switch kind {
