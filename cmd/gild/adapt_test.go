@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -184,6 +185,54 @@ func TestExecPluginCancel(t *testing.T) {
 	waitFor(t, "the end of the command on the machine", func() bool { return target.Sh(t, "grep -l 432[2] /proc/[0-9]*/cmdline || true") == "" })
 	if d := cmp.Diff([]string{"claim file " + outside + " a file outside"}, record.list()); d != "" {
 		t.Errorf("claims (-want +got)\n%s", d)
+	}
+}
+
+// TestExecPluginKilled kills gild's adapter while a script runs that has a child in a
+// session of its own: the step fails, nothing is left, and the next call works.
+func TestExecPluginKilled(t *testing.T) {
+	t.Parallel()
+	const script = `#!/bin/sh
+request=$(cat)
+case $1$request in
+validate*) ;;
+*)
+	setsid sh -c 'echo child $$ >&2; exec sleep 4323' &
+	echo "script $$ $PPID" >&2
+	wait
+	;;
+esac
+`
+	dir := t.TempDir()
+	writeExecutable(t, filepath.Join(dir, "all"), script)
+	if err := os.WriteFile(filepath.Join(dir, "plugin.yaml"), []byte(everything), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, _, steps := execPlugin(t, dir)
+	target := steptest.NewTarget(nil)
+	done := make(chan error)
+	go func() {
+		_, err := target.Run(t.Context(), steps["acme/all"], `{}`)
+		done <- err
+	}()
+	var program, adapter, child int
+	waitFor(t, "the script and its child", func() bool {
+		log := target.Log.String()
+		_, scriptLine, _ := strings.Cut(log, "script ")
+		_, childLine, _ := strings.Cut(log, "child ")
+		n, _ := fmt.Sscan(scriptLine, &program, &adapter)
+		m, _ := fmt.Sscan(childLine, &child)
+		return n == 2 && m == 1 && strings.Count(log, "\n") == 2
+	})
+	if err := syscall.Kill(adapter, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	steptest.WantError(t, <-done, "acme/all 1.0.0", "killed")
+	for name, pid := range map[string]int{"script": program, "child": child} {
+		waitFor(t, "the end of the "+name, func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) })
+	}
+	if _, err := steps["acme/all"].Validate(t.Context(), []byte(`{}`)); err != nil {
+		t.Errorf("the next call: %v", err)
 	}
 }
 
