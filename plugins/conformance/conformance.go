@@ -42,7 +42,7 @@ type Options struct {
 // Cancelling ctx ends it early, with the cause as the error.
 func Check(ctx context.Context, o Options) (Report, error) {
 	o.fill()
-	s, err := open(o)
+	s, err := open(ctx, o)
 	if err != nil {
 		return Report{}, err
 	}

@@ -128,6 +128,7 @@ func TestFaults(t *testing.T) {
 		{silent, "starts", "no answer within"},
 		{plainText, "starts", "tls: none"},
 		{banner, "handshake", `"hello\n"`},
+		{ahead, "handshake", "got  1|2|unix|"},
 		{unhealthy, "health", "NOT_SERVING"},
 		{moody, "describe", `step "test/motd"`},
 		{nameless, "names", `"1"`},

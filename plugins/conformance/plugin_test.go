@@ -41,6 +41,7 @@ const (
 	good         = "good"
 	silent       = "silent"       // never says where it listens
 	banner       = "banner"       // greets before the handshake
+	ahead        = "ahead"        // speaks a version that gild doesn't
 	plainText    = "plain-text"   // takes no notice of TLS
 	unhealthy    = "unhealthy"    // isn't serving, it says
 	moody        = "moody"        // describes itself with its process id
@@ -121,7 +122,11 @@ func servePlugin(mode string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("1|1|unix|%s|grpc|%s\n", lis.Addr(), cert)
+	version := pluginv1.Version
+	if mode == ahead {
+		version++
+	}
+	fmt.Printf("1|%d|unix|%s|grpc|%s\n", version, lis.Addr(), cert)
 	go func() {
 		<-p.ends
 		server.Stop()

@@ -56,7 +56,7 @@ type session struct {
 	ended []*process
 }
 
-func open(o Options) (s *session, err error) {
+func open(ctx context.Context, o Options) (s *session, err error) {
 	found, err := locate(o.Path)
 	if err != nil {
 		return nil, err
@@ -88,7 +88,7 @@ func open(o Options) (s *session, err error) {
 	if s.store, err = store.Open(filepath.Join(s.dir, "store")); err != nil {
 		return nil, err
 	}
-	if s.content, err = s.store.Add(context.Background(), found.path); err != nil {
+	if s.content, err = s.store.Add(ctx, found.path); err != nil {
 		return nil, err
 	}
 	s.launch = launch{argv: s.argv(), dir: s.content.Dir, tls: s.content.Manifest.TLS != manifest.TLSNone, within: o.Within}
