@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -15,6 +17,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/gildhq/gild/engine"
+	"github.com/gildhq/gild/engine/lock"
+	"github.com/gildhq/gild/engine/step"
 	"github.com/gildhq/gild/steps"
 )
 
@@ -27,11 +31,14 @@ var yamlBlock = regexp.MustCompile("(?s)```yaml\n(.*?)```")
 // pipeline of the repository.
 func TestDocumentedPipelines(t *testing.T) {
 	t.Parallel()
-	language, err := engine.NewLanguage(steps.All(), nil, unsupported)
+	language, err := engine.NewLanguage(steps.All(), documentedPlugins{}, unsupported)
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, lock.Name), []byte(documentedLock), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	files := []string{filepath.Join(root, "pipelines")}
 	for _, doc := range []string{"README.md", "ARCHITECTURE.md", "CHANGELOG.md"} {
 		text, err := os.ReadFile(filepath.Join(root, doc))
@@ -57,6 +64,32 @@ func TestDocumentedPipelines(t *testing.T) {
 		t.Errorf("%s: %s [%s]", d.Pos, d.Message, d.Code)
 	}
 }
+
+const documentedLock = `gild: 1
+plugins:
+  acme/motd: {source: ./motd, version: 1.0.0}
+  acme/upload: {source: ./upload, version: 1.0.0}
+`
+
+// documentedPlugins stands in for the plugins that the documents make up.
+type documentedPlugins struct{}
+
+func (documentedPlugins) Steps(_ context.Context, name string, _ lock.Plugin) ([]step.Step, error) {
+	known := map[string]step.Step{
+		"acme/motd":   {Sections: []step.Section{step.Customize}, Schema: []byte(`{"type": "object", "additionalProperties": false, "properties": {"text": {"type": "string"}}}`)},
+		"acme/upload": {Sections: []step.Section{step.Publish}, Schema: []byte(`{"type": "object", "additionalProperties": false, "properties": {"url": {"type": "string"}}}`)},
+	}
+	s, ok := known[name]
+	if !ok {
+		return nil, fmt.Errorf("the documents have no plugin %s", name)
+	}
+	s.Name = name
+	return []step.Step{s}, nil
+}
+
+func (documentedPlugins) Cleanup(context.Context, string, step.Resource) error { return nil }
+
+func (documentedPlugins) Sweep(context.Context, bool) ([]step.Resource, error) { return nil, nil }
 
 // goPackage is what `go list -json` says of a package.
 type goPackage struct {
