@@ -287,13 +287,8 @@ func (s *session) attempt(ctx context.Context, t *pluginv1.StepType, config json
 	if ctx.Err() != nil {
 		return r, fails("step %q with the config %q: the run doesn't end within %v", t.GetName(), config, s.options.Within)
 	}
-	if !eventuallyAnswers(ctx, s) {
+	if _, err := s.describe(ctx, s.p); err != nil {
 		return r, fails("%v", s.p.explain(fmt.Errorf("step %q with the config %q: the process is gone", t.GetName(), config)))
 	}
 	return r, holds()
-}
-
-func eventuallyAnswers(ctx context.Context, s *session) bool {
-	_, err := s.describe(ctx, s.p)
-	return err == nil
 }

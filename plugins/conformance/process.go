@@ -1,7 +1,6 @@
 package conformance
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -249,11 +248,6 @@ func (p *process) kill() error {
 
 // interrupt sends what Ctrl-C sends.
 func (p *process) interrupt() error { return unix.Kill(-p.pid, unix.SIGINT) }
-
-// strays returns what is on standard output besides the handshake.
-func (p *process) strays() []byte {
-	return bytes.Replace(p.stdout.Bytes(), []byte(p.handshake), nil, 1)
-}
 
 // leftovers returns what is in the socket folder.
 func (p *process) leftovers() ([]string, error) {
