@@ -162,7 +162,7 @@ func (m *Manager) record(ctx context.Context, l *lock.File, src source.Source, n
 	}
 	d, err := m.host.Describe(ctx, own.content)
 	if err != nil {
-		return Change{}, err
+		return Change{}, fmt.Errorf("install plugin from %s: %w", src, err)
 	}
 	if name != "" && d.GetName() != name {
 		return Change{}, fmt.Errorf("install plugin from %s: it says that its name is %s, and not %s", src, d.GetName(), name)

@@ -136,7 +136,7 @@ func TestInstallRefuses(t *testing.T) {
 		"none":              {nil, []string{"none", "no such file"}},
 		"motd":              {func(r *plugins.InstallRequest) { r.Name = "acme/other" }, []string{"its name is acme/motd, and not acme/other"}},
 		"./motd":            {func(r *plugins.InstallRequest) { r.SHA256 = map[string]string{"": digest(t, p.path("broken"))} }, []string{digest(t, p.path("motd")), digest(t, p.path("broken"))}},
-		"broken":            {nil, []string{"oops"}},
+		"broken":            {nil, []string{"install plugin from ./broken: ", "oops"}},
 		"wrong_{os_arch}":   {func(r *plugins.InstallRequest) { r.Platforms = []string{plugins.Here()} }, []string{"it should be for " + plugins.Here() + ", but holds programs for " + otherName}},
 		"manifest":          {nil, []string{"acme/other"}},
 		"git://example/x":   {nil, []string{"begins with git://"}},

@@ -89,7 +89,7 @@ func (a *app) withPlugins(ctx context.Context, fn func(context.Context, *plugins
 	}
 	progress := &fetching{app: a}
 	m, err := plugins.Open(plugins.Config{
-		State: state, Version: buildVersion().Version, Self: self, Log: a.stderr, Progress: progress.show,
+		State: state, Version: buildVersion().Version, Self: self, Progress: progress.show,
 	})
 	if err != nil {
 		return err
