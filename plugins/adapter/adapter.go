@@ -97,6 +97,7 @@ import (
 
 	"github.com/gildhq/gild/engine/step"
 	"github.com/gildhq/gild/plugins/manifest"
+	"github.com/santhosh-tekuri/jsonschema/v5"
 )
 
 // Version is the version of the protocol between the adapter and a program.
@@ -136,6 +137,7 @@ type Adapter struct {
 	dir      string
 	manifest manifest.Manifest
 	config   Config
+	schemas  map[string]*jsonschema.Schema // by step
 
 	// closed ends when the adapter is closed; calls is what then has to be waited for.
 	closed context.Context
@@ -161,7 +163,11 @@ func New(dir string, m manifest.Manifest, c Config) (*Adapter, error) {
 	if c.Log == nil {
 		c.Log = io.Discard
 	}
-	a := &Adapter{dir: dir, manifest: m, config: c}
+	schemas, err := compile(m.Exec.Steps)
+	if err != nil {
+		return nil, fmt.Errorf("the plugin in %s: %w", dir, err)
+	}
+	a := &Adapter{dir: dir, manifest: m, config: c, schemas: schemas}
 	a.closed, a.close = context.WithCancelCause(context.Background())
 	return a, nil
 }

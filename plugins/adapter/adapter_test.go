@@ -348,11 +348,11 @@ func TestBadDiagnostics(t *testing.T) {
 		`{"message": "x", "severity": "fata"}`: `the severity "fata" is neither error nor warning`,
 	} {
 		f := newFixture(t, `echo '{"diagnostic": `+diagnostic+`}'`)
-		_, err := f.step(t).Validate(t.Context(), nil)
+		_, err := f.step(t).Validate(t.Context(), json.RawMessage("{}"))
 		steptest.WantError(t, err, "validate: motd: line 1 of its standard output: "+want)
 	}
 	f := newFixture(t, `echo '{"result": {"outcome": "skipped", "message": "x"}}'`)
-	_, err := f.step(t).Validate(t.Context(), nil)
+	_, err := f.step(t).Validate(t.Context(), json.RawMessage("{}"))
 	steptest.WantError(t, err, `the outcome "skipped" can't be an answer to validate`)
 }
 

@@ -88,6 +88,9 @@ func runRequest(m manifest.Step, t *step.Target, config json.RawMessage) request
 
 func (a *Adapter) runStep(m manifest.Step) func(context.Context, *step.Target, json.RawMessage) (step.Outputs, error) {
 	return func(ctx context.Context, t *step.Target, config json.RawMessage) (step.Outputs, error) {
+		if err := a.checkConfig(m, config); err != nil {
+			return nil, err
+		}
 		token, end := a.config.Targets.Open(t)
 		defer end()
 		log := &log{out: t.Log}
@@ -113,6 +116,9 @@ func variables(env map[string]string) []string {
 
 func (a *Adapter) validateStep(m manifest.Step) func(context.Context, json.RawMessage) ([]step.Problem, error) {
 	return func(ctx context.Context, config json.RawMessage) ([]step.Problem, error) {
+		if err := a.checkConfig(m, config); err != nil {
+			return nil, err
+		}
 		e, err := a.ask(ctx, "validate", m.Command, newRequest(m, config))
 		return e.problems, err
 	}
@@ -120,6 +126,9 @@ func (a *Adapter) validateStep(m manifest.Step) func(context.Context, json.RawMe
 
 func (a *Adapter) keyStep(m manifest.Step) func(context.Context, json.RawMessage) (map[string]string, error) {
 	return func(ctx context.Context, config json.RawMessage) (map[string]string, error) {
+		if err := a.checkConfig(m, config); err != nil {
+			return nil, err
+		}
 		e, err := a.ask(ctx, "key", m.Command, newRequest(m, config))
 		return e.key, err
 	}
