@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -197,15 +196,23 @@ func TestPanicIsAFailure(t *testing.T) {
 func TestCancel(t *testing.T) {
 	t.Parallel()
 	step := sdktest.Self(t)["gild/test/customize"]
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	got := sdktest.Target{}.RunContext(ctx, t, step, "{do: wait}")
+	got := sdktest.Target{Log: whenWritten(cancel)}.RunContext(ctx, t, step, "{do: wait}")
 	if !errors.Is(got.Err, context.Canceled) || !strings.HasSuffix(got.Err.Error(), "stopped waiting: "+sdk.ErrCancelled.Error()) {
 		t.Errorf("got %v, want what the step said when it was asked to stop", got.Err)
 	}
 	if got.Log != "waiting\n" {
 		t.Errorf("the log is %q", got.Log)
 	}
+}
+
+// whenWritten is a writer that calls a function.
+type whenWritten func()
+
+func (f whenWritten) Write(p []byte) (int, error) {
+	f()
+	return len(p), nil
 }
 
 func TestValidateAndKeyParts(t *testing.T) {

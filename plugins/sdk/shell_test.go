@@ -16,7 +16,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -131,10 +130,10 @@ func (tc shellCase) check(t *testing.T, s sdk.Step, got sdktest.Result) {
 func TestShellCancelled(t *testing.T) {
 	t.Parallel()
 	machine, _ := openLayer(t, steptest.Tree(t))
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	target := sdktest.Target{Machine: machine}
-	got := target.RunContext(ctx, t, sdktest.Self(t)["gild/test/shell"], "run: sleep 60 & sleep 60")
+	target := sdktest.Target{Machine: machine, Log: whenWritten(cancel)}
+	got := target.RunContext(ctx, t, sdktest.Self(t)["gild/test/shell"], "run: echo started; sleep 60 & sleep 60")
 	if !errors.Is(got.Err, context.Canceled) {
 		t.Errorf("got %v, want cancelled", got.Err)
 	}

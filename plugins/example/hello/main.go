@@ -1,4 +1,4 @@
-// Command gild-plugin-hello is the smallest plugin: one step that writes a greeting.
+// Command gild-plugin-hello is the smallest plugin: its step writes a greeting to /etc/motd.
 package main
 
 import (
@@ -21,7 +21,9 @@ func hello(ctx context.Context, t *sdk.Target, c config) (struct{}, error) {
 	return struct{}{}, t.Machine.Put(ctx, sdk.PutFile{Path: "/etc/motd"}, strings.NewReader("Hello, "+c.Name+"!\n"))
 }
 
-func main() {
+func plugin() sdk.Plugin {
 	step := sdk.Step{Name: "gild/hello", Summary: "write a greeting", Sections: []sdk.Section{sdk.Customize}, Cacheable: true}
-	sdk.Serve(sdk.Plugin{Name: "gild/hello", Version: "1.0.0", Steps: []sdk.Step{sdk.Define(step, hello, sdk.Source(source))}})
+	return sdk.Plugin{Name: "gild/hello", Version: "1.0.0", Steps: []sdk.Step{sdk.Define(step, hello, sdk.Source(source))}}
 }
+
+func main() { sdk.Serve(plugin()) }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"testing"
 	"time"
@@ -35,6 +36,9 @@ type Target struct {
 	Pipeline sdk.PipelineInfo
 	// Attempt counts from 1; 0 means 1.
 	Attempt int
+	// Log takes the step's log as it comes, besides [Result]; nil for nothing. A test that
+	// cancels a step when it has come so far has it here.
+	Log io.Writer
 }
 
 // Result is what became of a step.
@@ -77,7 +81,7 @@ func (t Target) RunContext(ctx context.Context, tb testing.TB, s sdk.Step, confi
 	if err := checkSchema(s, raw); err != nil {
 		tb.Fatalf("gild wouldn't run step %s: %v", s.Name, err)
 	}
-	r := &recorder{}
+	r := &recorder{tee: t.Log}
 	out, err := s.Run(ctx, t.target(r), raw)
 	return r.result(out, err)
 }
@@ -167,6 +171,8 @@ func toJSON(tb testing.TB, config string) []byte {
 
 // recorder takes what a step reports. It is safe for concurrent use.
 type recorder struct {
+	tee io.Writer
+
 	mu     sync.Mutex
 	log    bytes.Buffer
 	last   Progress
@@ -177,6 +183,11 @@ type recorder struct {
 func (r *recorder) Write(p []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.tee != nil {
+		if n, err := r.tee.Write(p); err != nil {
+			return n, err
+		}
+	}
 	return r.log.Write(p)
 }
 
