@@ -182,7 +182,7 @@ func TestPanicIsAFailure(t *testing.T) {
 	step := steps["gild/test/customize"]
 	got := sdktest.Target{}.Run(t, step, "{do: panic}")
 	var permanent *sdk.Permanent
-	if !errors.As(got.Err, &permanent) || !strings.Contains(got.Err.Error(), "the plugin panicked: assignment to entry in nil map") {
+	if !errors.As(got.Err, &permanent) || !strings.Contains(got.Err.Error(), "the plugin panicked: runtime error: index out of range [0] with length 0") {
 		t.Errorf("got %v, want the panic", got.Err)
 	}
 	if _, err := step.Validate(t.Context(), []byte(`{"do": "panic"}`)); err == nil || !strings.Contains(err.Error(), "panicked: in validate") {

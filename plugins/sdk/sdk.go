@@ -25,7 +25,8 @@
 // A step is the same value as one that is built into gild; [Define] fills in its schema and
 // the types of its outputs from the function's types. What a step can do is what its
 // [Target] offers: the machine, the project's files, the log, claims on resources. A failure
-// is an error; [Permanent], [TestFailed] and [Skipped] are the ones that mean more.
+// is an error; [Permanent], [TestFailed] and [Skipped] are the ones that mean more. A panic
+// fails the step too, but one in a goroutine that the step started ends the whole process.
 //
 // Anything a step prints goes to Target.Log: standard output and standard error are the
 // plugin's own, for messages about the plugin itself.

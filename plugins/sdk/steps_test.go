@@ -124,8 +124,8 @@ func fail(ctx context.Context, t *sdk.Target, how string) error {
 	case "command":
 		return t.Machine.Exec(ctx, sdk.Cmd{Argv: []string{"false", "x"}})
 	case "panic":
-		var m map[string]int
-		m["x"] = 1
+		none := []int{}
+		return fmt.Errorf("%d", none[len(t.Env)])
 	}
 	return nil
 }
