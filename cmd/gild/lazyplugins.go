@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"os"
 	"sync"
 
 	"github.com/gildhq/gild/engine"
@@ -18,11 +16,11 @@ func (a *app) openPlugins() (*plugins.Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	self, err := os.Executable()
+	self, err := adapterCommand()
 	if err != nil {
-		return nil, fmt.Errorf("find gild's own program: %w", err)
+		return nil, err
 	}
-	return plugins.Open(plugins.Config{State: state, Version: buildVersion().Version, Self: []string{self, "plugin", "adapt"}})
+	return plugins.Open(plugins.Config{State: state, Version: buildVersion().Version, Self: self})
 }
 
 // lazyPlugins opens the plugins of the state folder when the first is asked for: who uses

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -77,6 +78,7 @@ func (a *app) pluginVerify(checks []plugins.Check, asJSON bool) error {
 
 func (a *app) pluginDocsCommand() *cobra.Command {
 	var o lockOptions
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "docs NAME",
 		Short: "Show the documentation of a plugin's steps",
@@ -91,6 +93,9 @@ NAME is a plugin that gild.lock names, or the path of one, beginning with "." or
 				if err != nil {
 					return err
 				}
+				if asJSON {
+					return a.printJSON(describedJSON(d))
+				}
 				text, err := plugins.Markdown(d)
 				if err != nil {
 					return err
@@ -100,7 +105,35 @@ NAME is a plugin that gild.lock names, or the path of one, beginning with "." or
 		},
 	}
 	o.flag(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the steps with their schemas as JSON")
 	return cmd
+}
+
+type jsonDescribed struct {
+	Name    string              `json:"name"`
+	Version string              `json:"version"`
+	Steps   []jsonDescribedStep `json:"steps"`
+}
+
+type jsonDescribedStep struct {
+	Name      string            `json:"name"`
+	Summary   string            `json:"summary"`
+	Doc       string            `json:"doc"`
+	Sections  []string          `json:"sections"`
+	Cacheable bool              `json:"cacheable"`
+	Schema    json.RawMessage   `json:"schema"`
+	Outputs   map[string]string `json:"outputs"`
+}
+
+func describedJSON(d *pluginv1.DescribeResponse) jsonDescribed {
+	out := jsonDescribed{Name: d.GetName(), Version: d.GetVersion(), Steps: []jsonDescribedStep{}}
+	for _, s := range d.GetSteps() {
+		out.Steps = append(out.Steps, jsonDescribedStep{
+			Name: s.GetName(), Summary: s.GetSummary(), Doc: s.GetDoc(), Sections: s.GetSections(),
+			Cacheable: s.GetCacheable(), Schema: s.GetSchema(), Outputs: s.GetOutputs(),
+		})
+	}
+	return out
 }
 
 // describe asks a plugin that is named, or one at a path.

@@ -71,7 +71,7 @@ from there.`,
 
 func (a *app) pluginRemoveCommand() *cobra.Command {
 	var o lockOptions
-	var purge bool
+	var purge, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "remove NAME",
 		Short: "Take a plugin out of gild.lock",
@@ -89,6 +89,9 @@ after an unfinished build; --purge removes that too.`,
 				if err := m.Remove(ctx, l, args[0], purge); err != nil {
 					return err
 				}
+				if asJSON {
+					return a.printJSON(map[string]string{"removed": args[0], "lock": l.Path()})
+				}
 				a.say("removed %s from %s", args[0], l.Path())
 				return nil
 			})
@@ -96,6 +99,7 @@ after an unfinished build; --purge removes that too.`,
 	}
 	o.flag(cmd)
 	cmd.Flags().BoolVar(&purge, "purge", false, "remove its content from the state folder too")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print what was removed as JSON")
 	return cmd
 }
 

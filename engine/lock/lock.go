@@ -10,10 +10,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
 
+	"golang.org/x/sys/unix"
 	"gopkg.in/yaml.v3"
 
 	"github.com/gildhq/gild/engine/atomicfile"
@@ -136,8 +138,21 @@ func (f *File) Path() string { return f.path }
 // Text is the file as it was read or last saved.
 func (f *File) Text() []byte { return f.text }
 
-// Save writes the file if it says something new.
+// Save writes the file if it says something new. What another process wrote into it
+// meanwhile stays, but for the entries that were changed here.
 func (f *File) Save() (changed bool, err error) {
+	before, err := Parse(f.path, f.text)
+	if err != nil || f.equal(before) {
+		return false, err
+	}
+	unlock, err := lockDir(filepath.Dir(f.path))
+	if err != nil {
+		return false, fmt.Errorf("write %s: %w", f.path, err)
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	if err := f.merge(before); err != nil {
+		return false, err
+	}
 	var buf bytes.Buffer
 	buf.WriteString(header)
 	enc := yaml.NewEncoder(&buf)
@@ -145,12 +160,56 @@ func (f *File) Save() (changed bool, err error) {
 	if err := errors.Join(enc.Encode(f), enc.Close()); err != nil {
 		return false, err
 	}
-	if bytes.Equal(buf.Bytes(), f.text) {
-		return false, nil
-	}
 	if err := atomicfile.Write(f.path, filepath.Dir(f.path), buf.Bytes(), 0o644); err != nil {
 		return false, fmt.Errorf("write %s: %w", f.path, err)
 	}
 	f.text = buf.Bytes()
 	return true, nil
+}
+
+// merge takes over what is in the file now and wasn't when it was read.
+func (f *File) merge(before *File) error {
+	now, err := Read(filepath.Dir(f.path))
+	if err != nil || bytes.Equal(now.text, f.text) {
+		return err
+	}
+	f.Bases = merged(before.Bases, f.Bases, now.Bases, maps.Equal)
+	f.Plugins = merged(before.Plugins, f.Plugins, now.Plugins, Plugin.equal)
+	return nil
+}
+
+func (f *File) equal(g *File) bool {
+	return maps.EqualFunc(f.Bases, g.Bases, maps.Equal) && maps.EqualFunc(f.Plugins, g.Plugins, Plugin.equal)
+}
+
+func (p Plugin) equal(q Plugin) bool {
+	return p.Source == q.Source && p.Version == q.Version && maps.Equal(p.Platforms, q.Platforms)
+}
+
+// merged is theirs with what differs between before and ours.
+func merged[V any](before, ours, theirs map[string]V, same func(a, b V) bool) map[string]V {
+	out := maps.Clone(theirs)
+	for name := range before {
+		if _, kept := ours[name]; !kept {
+			delete(out, name)
+		}
+	}
+	for name, v := range ours {
+		if old, ok := before[name]; !ok || !same(old, v) {
+			out[name] = v
+		}
+	}
+	return out
+}
+
+// lockDir keeps other processes from saving a lock file of the folder.
+func lockDir(dir string) (unlock func() error, err error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d.Close, nil
 }

@@ -44,6 +44,42 @@ func TestFile(t *testing.T) {
 	}
 }
 
+// TestSaveMerges: two processes that read the same file, and each change something.
+func TestSaveMerges(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	open := func() *lock.File {
+		f, err := lock.Read(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	save := func(f *lock.File) {
+		if _, err := f.Save(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := open()
+	first.Bases["kept"] = map[string]string{"index": "1"}
+	first.Bases["removed"] = map[string]string{"index": "1"}
+	save(first)
+	one, other := open(), open()
+	one.Bases["one"] = map[string]string{"index": "1"}
+	delete(one.Bases, "removed")
+	other.Plugins["acme/agent"] = lock.Plugin{Source: "./agent", Version: "1.0.0"}
+	other.Bases["kept"] = map[string]string{"index": "2"}
+	save(one)
+	save(other)
+	want := map[string]map[string]string{"kept": {"index": "2"}, "one": {"index": "1"}}
+	if diff := cmp.Diff(want, open().Bases); diff != "" {
+		t.Errorf("bases after both (-want +got):\n%s", diff)
+	}
+	if n := len(open().Plugins); n != 1 {
+		t.Errorf("%d plugins after both, want 1", n)
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	t.Parallel()
 	for name, bad := range map[string]string{
