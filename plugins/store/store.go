@@ -171,7 +171,7 @@ func (s *Store) CopyTo(ctx context.Context, c Content, dir string) error {
 		return fmt.Errorf("copy plugin %s out of the store: %w", c.Digest, err)
 	}
 	if err := differ(place, c.Digest, got); err != nil {
-		return err
+		return fmt.Errorf("%w: it was changed after it was installed; \"gild plugin install\" in the folder of gild.lock mends it", err)
 	}
 	// c.Manifest was read before the content was checked.
 	return sameManifest(c, dir)
