@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -241,14 +242,31 @@ func TestSlowCleanup(t *testing.T) {
 	wantError(t, err, "plugin acme/test 1.2.3: cleanup: ", `invalid duration "soon"`)
 }
 
+// A plugin reads nothing of what is meant for gild.
 func TestStandardInput(t *testing.T) {
-	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	was := os.Stdin
+	os.Stdin = r
+	defer func() { os.Stdin = was }()
 	h := newHost(t, nil)
 	s, c := started(t, h, plugin{})
+	if _, err := w.WriteString("for gild"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
 	target, _ := newTarget()
 	out, err := s.Run(context.Background(), target, do("stdin"))
 	if err != nil || out["text"] != "" {
 		t.Errorf("the plugin read %q, %v", out["text"], err)
+	}
+	if text, err := io.ReadAll(r); err != nil || string(text) != "for gild" {
+		t.Errorf("gild read %q, %v", text, err)
 	}
 	link, err := os.Readlink(filepath.Join("/proc", current(h, c).prog.ID(), "fd", "0"))
 	if err != nil || link != os.DevNull {

@@ -100,8 +100,7 @@ func (h *Host) startIn(ctx context.Context, c store.Content, seat seat) (*proces
 	stop := context.AfterFunc(ctx, func() { p.prog.kill(context.Cause(ctx)) })
 	defer stop()
 	if err := p.connect(); err != nil {
-		p.prog.kill(errNotStarted)
-		<-p.prog.exited
+		p.prog.abandon()
 		return nil, err
 	}
 	go p.bury()
@@ -141,12 +140,15 @@ func (p *process) connect() (err error) {
 	if config.AutoMTLS && config.TLSConfig.RootCAs == nil {
 		return errors.New("it speaks plain text, and its manifest doesn't say so: put `tls: none` into its plugin.yaml")
 	}
+	defer conn.closeWhenDead(p.prog)()
 	if p.proto, err = client.Client(); err != nil {
-		return errors.Join(p.notStarted(err), conn.close())
+		conn.close()
+		return p.notStarted(err)
 	}
 	service, err := p.proto.Dispense(pluginv1.PluginName)
 	if err != nil {
-		return errors.Join(err, conn.close())
+		conn.close()
+		return err
 	}
 	p.rpc = service.(pluginv1.StepPluginClient)
 	return nil
@@ -158,27 +160,48 @@ func (p *process) runner(_ hclog.Logger, cmd *exec.Cmd, _ string) (runner.Runner
 	return p.prog, nil
 }
 
-// connection notes the connection that go-plugin makes: it drops it without closing it
-// when the plugin dies between the handshake and go-plugin's first call.
+// connection notes the connection that go-plugin makes, because go-plugin doesn't close it
+// when the plugin dies before go-plugin's first call got through; it doesn't even notice the
+// death then, but waits for 20 s.
 type connection struct {
-	mu sync.Mutex
-	cc *grpc.ClientConn
+	mu     sync.Mutex
+	cc     *grpc.ClientConn
+	closed bool
 }
 
 func (c *connection) note(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	c.mu.Lock()
 	c.cc = cc
+	closed := c.closed
 	c.mu.Unlock()
+	if closed {
+		return nil, errors.Join(errNotStarted, cc.Close())
+	}
 	return streamer(ctx, desc, cc, method, opts...)
 }
 
-func (c *connection) close() error {
+func (c *connection) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.cc == nil {
-		return nil
+	c.closed = true
+	if c.cc != nil {
+		// The error is that it is closed already.
+		_ = c.cc.Close()
 	}
-	return c.cc.Close()
+}
+
+// closeWhenDead closes the connection when the process ends, until the function that it
+// returns is called.
+func (c *connection) closeWhenDead(p *program) (release func()) {
+	released := make(chan struct{})
+	go func() {
+		select {
+		case <-p.dead:
+			c.close()
+		case <-released:
+		}
+	}()
+	return func() { close(released) }
 }
 
 // stop ends the process and waits until nothing is left of it. It is asked to end first.
@@ -209,9 +232,11 @@ func (p *process) bury() {
 // notStarted makes the error of a start that failed in go-plugin.
 func (p *process) notStarted(err error) error {
 	prog := p.prog
-	prog.kill(errNotStarted)
-	<-prog.exited
-	if prog.pid == 0 {
+	prog.abandon()
+	switch {
+	case !prog.begun:
+		return err
+	case prog.pid == 0:
 		return notExecuted(prog.err)
 	}
 	line, fault := prog.handshake.get()

@@ -40,6 +40,7 @@ type program struct {
 	said   *output
 
 	env            []string // from go-plugin
+	begun          bool     // Start was called
 	stdout, stderr *os.File
 	endOut, endErr func() // tell that a pipe was read to its end
 	handshake      handshake
@@ -55,7 +56,8 @@ type program struct {
 }
 
 // Start implements runner.Runner.
-func (p *program) Start(ctx context.Context) error {
+func (p *program) Start(context.Context) error {
+	p.begun = true
 	outR, outW, err := os.Pipe()
 	if err != nil {
 		return p.failed(err)
@@ -206,6 +208,14 @@ func (p *program) kill(why error) {
 	// The errors are that there is none any more. A process may have left its group.
 	_ = unix.Kill(-p.pid, unix.SIGKILL)
 	_ = unix.Kill(p.pid, unix.SIGKILL)
+}
+
+// abandon ends a process that could not be connected to, if there is one, and waits for its end.
+func (p *program) abandon() {
+	if p.begun {
+		p.kill(errNotStarted)
+		<-p.exited
+	}
 }
 
 // condemned tells that gild has killed the process.

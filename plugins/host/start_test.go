@@ -3,6 +3,9 @@ package host
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -134,6 +137,25 @@ func TestSwappedAfterTheHash(t *testing.T) {
 	}
 }
 
+// A start that fails before there is a process ends too.
+func TestNoFolderForSockets(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, nil)
+	c := plugin{}.install(t, h.cfg.Store)
+	folder, err := h.place()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(folder.sockets); err != nil {
+		t.Fatal(err)
+	}
+	_, err = h.Describe(context.Background(), c)
+	wantError(t, err, folder.sockets+"/1: no such file or directory")
+	place := seat{content: t.TempDir(), sockets: filepath.Join(folder.sockets, "2")}
+	_, err = h.startIn(context.Background(), c, place)
+	wantError(t, err, folder.sockets+"/2: no such file or directory")
+}
+
 // go-plugin's own start is the check and the start of one name, one after the other; and it
 // passes on its standard input. Should that change, program could go.
 func TestGoPluginStillNeedsARunner(t *testing.T) {
@@ -147,6 +169,39 @@ func TestGoPluginStillNeedsARunner(t *testing.T) {
 	if _, err := client.Start(); err == nil || !strings.Contains(err.Error(), "checksum") {
 		t.Errorf("go-plugin takes a SecureConfig beside a runner: %v", err)
 	}
+}
+
+// go-plugin drops its connection when the plugin dies before go-plugin's first call got
+// through; goleak sees the connection unless the host closes it.
+func TestDiesWhileConnecting(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "gild-test-") // a short path
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	socket := filepath.Join(dir, "s")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		// Nobody answers.
+		if conn, err := listener.Accept(); err == nil {
+			io.Copy(io.Discard, conn)
+			conn.Close()
+		}
+	}()
+	h := newHost(t, nil)
+	script := "#!/bin/sh\nln -s " + socket + ` "$PLUGIN_UNIX_SOCKET_DIR/s"
+echo "1|1|unix|$PLUGIN_UNIX_SOCKET_DIR/s|grpc|"
+sleep 0.5
+echo nobody answers >&2
+exit 4
+`
+	_, err = h.Describe(context.Background(), plugin{script: script, manifest: "tls: none"}.install(t, h.cfg.Store))
+	wantError(t, err, "its process exited with status 4 before its first call; last lines of its output:\n  nobody answers")
 }
 
 // A greeting on standard output is part of the log, not the end of the start.
@@ -337,6 +392,28 @@ func TestOneProcess(t *testing.T) {
 	if len(distinct) != plugins || h.started != plugins {
 		t.Errorf("%d steps of %d plugins ran in %d processes; %d were started", steps, plugins, len(distinct), h.started)
 	}
+}
+
+// Plugins start side by side: each of these waits for the other.
+func TestStartsAreParallel(t *testing.T) {
+	t.Parallel()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHost(t, nil)
+	dir := t.TempDir()
+	var starting sync.WaitGroup
+	for _, names := range [][2]string{{"a", "b"}, {"b", "a"}} {
+		script := fmt.Sprintf("#!/bin/sh\n: >%[1]s/%[2]s\nwhile [ ! -e %[1]s/%[3]s ]; do sleep 0.02; done\nexec %[4]s\n", dir, names[0], names[1], self)
+		c := plugin{script: script}.install(t, h.cfg.Store)
+		starting.Go(func() {
+			if _, err := h.Describe(context.Background(), c); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	starting.Wait()
 }
 
 // The end of one caller's context doesn't take the process away from the others.
