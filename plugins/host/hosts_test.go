@@ -89,7 +89,12 @@ func startHost(t *testing.T, h *Host) *childHost {
 	if err := child.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { child.end(t, syscall.SIGKILL) })
+	t.Cleanup(func() {
+		child.end(t, syscall.SIGKILL)
+		if _, err := h.Sweep(context.Background(), false); err != nil {
+			t.Error(err)
+		}
+	})
 	child.out = bufio.NewScanner(stdout)
 	child.plugin, child.child = child.pid(t), child.pid(t)
 	if !child.out.Scan() || child.out.Text() != "waiting" {
@@ -244,8 +249,8 @@ func TestInterruptDoesntReachThePlugin(t *testing.T) {
 	}
 	child.end(t, syscall.SIGKILL)
 	eventually(t, "the plugin has ended", func() bool { return !alive(child.plugin) })
-	if _, err := h.Sweep(context.Background(), false); err != nil {
-		t.Error(err)
+	if gone, err := h.Sweep(context.Background(), false); err != nil || len(gone) == 0 {
+		t.Errorf("swept %v, %v; want what the host left", gone, err)
 	}
 }
 
