@@ -339,7 +339,7 @@ func (x *execution) target(ctx context.Context, a *run.Attempt, n *plan.Node) (*
 	t := &step.Target{
 		Inputs: map[string]step.Input{}, Env: env, Log: a.Log, Progress: a.Progress, Clock: n.Image.Clock,
 		Pipeline: step.PipelineInfo{Name: p.Name, Release: p.Release, Arch: p.Arch},
-		Claim:    claimer(a, n.Def), Attempt: a.Number, Token: token(x.run, n.ID),
+		Claim:    x.claimer(a, n.Def), Attempt: a.Number, Token: token(x.run, n.ID),
 	}
 	for name, in := range n.Inputs {
 		t.Inputs[name] = in
@@ -348,10 +348,13 @@ func (x *execution) target(ctx context.Context, a *run.Attempt, n *plan.Node) (*
 }
 
 // claimer records resources that a step makes outside.
-func claimer(a *run.Attempt, def step.Step) func(context.Context, step.Resource) (func(context.Context) error, error) {
+func (x *execution) claimer(a *run.Attempt, def step.Step) func(context.Context, step.Resource) (func(context.Context) error, error) {
 	return func(ctx context.Context, r step.Resource) (func(context.Context) error, error) {
 		if def.Cleanup == nil {
 			return nil, &step.Permanent{Err: fmt.Errorf("claim %s %s: the step %s doesn't clean up what it claims", r.Kind, r.ID, def.Name)}
+		}
+		if r.Note = x.mask.String(r.Note); x.mask.String(r.Kind+" "+r.ID) != r.Kind+" "+r.ID {
+			return nil, &step.Permanent{Err: fmt.Errorf("claim a resource of %s: its kind or id holds a secret, and both are written down; name it in another way", def.Name)}
 		}
 		r.Kind = claimKind(def, r.Kind)
 		claim, err := a.Intent(ctx, r)

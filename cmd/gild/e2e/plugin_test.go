@@ -64,6 +64,7 @@ case "$1 $(field step)" in
 	"$GILD" target exec -- sh -c 'echo installed; test "$(cat /etc/tool)"' >&2
 	echo '{"output": {"path": "/etc/tool"}}' ;;
 "run acme/tool/lease")
+	if [ -n "${TOKEN:-}" ]; then "$GILD" target claim lease "$TOKEN" || echo "no claim: $TOKEN" >&2; fi
 	claim=$("$GILD" target claim lease "$(field file)" "a lease of the test")
 	touch "$(field file)"
 	case $(field then) in
@@ -174,13 +175,18 @@ func TestPluginLeaseAfterFailure(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.withPlugin()
+	const secret = "pl4g1n-l34s3-88"
+	s.env = []string{"GILD_TEST_TOKEN=" + secret}
 	lease := filepath.Join(s.project, "lease")
-	s.toolPipeline("  - uses: acme/tool/lease\n    with: {then: fail, file: "+lease+"}\n", "")
+	s.toolPipeline("  - uses: acme/tool/lease\n    env: {TOKEN: \"${{ secrets.token }}\"}\n    with: {then: fail, file: "+lease+"}\n", "")
 	out := s.gild("build", "tool.yaml", "--until", "lease")
 	if out.code != 1 {
 		t.Errorf("it ended with %d", out.code)
 	}
-	contains(t, "the failure", out.stderr, "acme/tool", "exit status 7", "the lease is of no use")
+	contains(t, "the failure", out.stderr, "acme/tool", "exit status 7", "the lease is of no use", "holds a secret", "no claim: ***")
+	if found, err := s.grep(secret); err == nil || strings.Contains(out.stderr, secret) {
+		t.Errorf("the secret is on the screen or in\n%s", found)
+	}
 	if _, err := os.Stat(lease); err == nil {
 		t.Error("the lease is still there")
 	}
