@@ -2,7 +2,9 @@ package e2e_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -244,3 +246,52 @@ func TestPluginDelivers(t *testing.T) {
 		t.Errorf("delivered was %q, %v; the image is %s", text, err, r.digest(t))
 	}
 }
+
+// TestSamplePlugins installs the samples of the repository together, and validates what
+// their READMEs show.
+func TestSamplePlugins(t *testing.T) {
+	t.Parallel()
+	const root = "../../../plugins/example"
+	s := emptySite(t)
+	for name, dir := range map[string]string{"ansible": ".", "oci-push": ".", "goss": root + "/goss"} {
+		source, folder := "github.com/gildhq/gild/plugins/example/"+name, filepath.Join(s.project, name)
+		if dir != "." {
+			source = "."
+		}
+		build := exec.Command("go", "build", "-o", filepath.Join(folder, "gild-plugin-"+name), source)
+		build.Dir = dir
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("build %s: %v\n%s", name, err, out)
+		}
+		s.must("cp", filepath.Join(root, name, "plugin.yaml"), folder)
+		s.ok("plugin", "install", "./"+name)
+	}
+	s.must("mkdir", filepath.Join(s.project, "play"))
+	s.write("play/site.yml", "- hosts: all\n")
+	s.write("goss.yaml", "{}\n")
+	s.write("goss-vars.yaml", "{}\n")
+	shown := 0
+	for _, name := range []string{"ansible", "goss", "oci-push"} {
+		text, err := os.ReadFile(filepath.Join(root, name, "README.md"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, block := range yamlBlock.FindAllStringSubmatch(string(text), -1) {
+			if !strings.Contains(block[1], "uses: gild/"+name) {
+				continue // a file of the tool itself
+			}
+			shown++
+			s.write("shown.yaml", "gild: 1\nname: shown\nrelease: 1.0.0\nbase: debian/12\nmatrix: {arch: [amd64]}\n"+
+				"secrets: {db: {env: DB}, registry: {env: REGISTRY}}\n"+strings.ReplaceAll(block[1], "./ansible ", "./play "))
+			if out := s.gild("validate", "shown.yaml"); out.code != 0 {
+				t.Errorf("the README of %s shows what isn't valid:\n%s", name, out.stderr)
+			}
+		}
+	}
+	if shown < 3 {
+		t.Errorf("the READMEs show %d pipelines, want one of each", shown)
+	}
+}
+
+// yamlBlock is a fenced block of YAML in Markdown.
+var yamlBlock = regexp.MustCompile("(?s)```yaml\n(.*?)```")
