@@ -111,7 +111,6 @@ func difference(a, b *pluginv1.DescribeResponse) string {
 }
 
 var (
-	semver     = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$`)
 	stepRest   = regexp.MustCompile(`^(/[a-z0-9][a-z0-9-]*)*$`)
 	outputName = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_-]*$`)
 	sections   = []string{"customize", "tests", "publish"}
@@ -129,7 +128,7 @@ func checkNames(_ context.Context, s *session) verdict {
 		add("the plugin's name is %q, and its plugin.yaml says %q", d.GetName(), m.Name)
 	}
 	switch {
-	case !semver.MatchString(d.GetVersion()):
+	case !lock.ValidVersion(d.GetVersion()):
 		add("the plugin's version is %q, not like 1.2.3", d.GetVersion())
 	case m.Version != "" && m.Version != d.GetVersion():
 		add("the plugin's version is %q, and its plugin.yaml says %q", d.GetVersion(), m.Version)

@@ -27,10 +27,8 @@ const (
 )
 
 var (
-	// versionText is a semantic version.
-	versionText = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?$`)
-	stepPart    = regexp.MustCompile(`^(/[a-z0-9][a-z0-9-]*)*$`)
-	outputName  = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_-]*$`)
+	stepPart   = regexp.MustCompile(`^(/[a-z0-9][a-z0-9-]*)*$`)
+	outputName = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_-]*$`)
 
 	sections    = []string{string(step.Customize), string(step.Tests), string(step.Publish)}
 	outputTypes = []string{"string", "integer", "number", "boolean", "list"}
@@ -43,7 +41,7 @@ func checkDescription(m manifest.Manifest, d *pluginv1.DescribeResponse) error {
 	if !lock.ValidPluginName(d.GetName()) || len(d.GetName()) > maxName {
 		add("%q is no name of a plugin; one looks like acme/agent", clip(d.GetName()))
 	}
-	if !versionText.MatchString(d.GetVersion()) || len(d.GetVersion()) > maxName {
+	if !lock.ValidVersion(d.GetVersion()) {
 		add("%q is no semantic version, such as 1.4.0", clip(d.GetVersion()))
 	}
 	if m.Name != "" && m.Name != d.GetName() {

@@ -24,7 +24,6 @@ const (
 )
 
 var (
-	semver   = regexp.MustCompile(`^(0|[1-9]\d{0,17})\.(0|[1-9]\d{0,17})\.(0|[1-9]\d{0,17})(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$`)
 	variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 	keys = []string{"gild-plugin", "name", "version", "kind", "command", "tls", "environment", "limits", "steps"}
@@ -101,7 +100,7 @@ func (r *reader) pluginName(top map[string]field) string {
 
 func (r *reader) version(top map[string]field) string {
 	v := r.text(top, "version")
-	if f, ok := top["version"]; ok && v != "" && (!semver.MatchString(v) || len(v) > 64) {
+	if f, ok := top["version"]; ok && v != "" && !lock.ValidVersion(v) {
 		r.mistake(f.value, "%q is not a semantic version such as 1.4.0", v)
 	}
 	return v

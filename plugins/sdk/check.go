@@ -12,7 +12,6 @@ import (
 )
 
 var (
-	versionText = regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$`)
 	stepPart    = regexp.MustCompile(`^(/[a-z0-9][a-z0-9-]*)*$`)
 	outputTypes = []string{"string", "integer", "number", "boolean", "list"}
 )
@@ -24,7 +23,7 @@ func (p Plugin) Check() error {
 	if !lock.ValidPluginName(p.Name) {
 		errs = append(errs, fmt.Errorf("the plugin's name %q is not like acme/agent: lower-case letters, digits and dashes", p.Name))
 	}
-	if !versionText.MatchString(p.Version) {
+	if !lock.ValidVersion(p.Version) {
 		errs = append(errs, fmt.Errorf("the plugin's version %q is not like 1.2.0", p.Version))
 	}
 	if len(p.Steps) == 0 {
