@@ -78,6 +78,7 @@ type Host struct {
 	processes map[*process]struct{}
 	described map[string]*pluginv1.DescribeResponse // by digest
 	started   int                                   // processes, ever
+	withheld  map[string]bool                       // names of variables
 }
 
 // slot is the place of the one process of a content.
@@ -111,6 +112,7 @@ func New(cfg Config) (*Host, error) {
 		slots:      map[string]*slot{},
 		processes:  map[*process]struct{}{},
 		described:  map[string]*pluginv1.DescribeResponse{},
+		withheld:   map[string]bool{},
 	}
 	h.ctx, h.cancel = context.WithCancelCause(context.Background())
 	return h, nil

@@ -93,7 +93,7 @@ func (h *Host) startIn(ctx context.Context, c store.Content, seat seat) (*proces
 		_ = p.proto.Close()
 	})
 	p.prog = &program{
-		argv: argv, seat: seat, limits: c.Manifest.Limits, allow: c.Manifest.Environment, tick: h.memoryTick,
+		argv: argv, seat: seat, limits: c.Manifest.Limits, allow: h.passed(c.Manifest.Environment), tick: h.memoryTick,
 		said: &output{name: func() string { return h.name(c) }, log: h.log},
 		dead: make(chan struct{}), exited: make(chan struct{}),
 	}
