@@ -48,6 +48,7 @@ func TestNotInstalled(t *testing.T) {
 	if !errors.As(err, &missing) {
 		t.Errorf("cleanup: %v", err)
 	}
+	fails(t, err, `remove upload "x"`, "acme/motd (sha256:", "install the version that has it")
 	all, err := p.List(t.Context(), p.lock())
 	if err != nil || len(all) != 1 || all[0].Installed || all[0].Problem != nil {
 		t.Errorf("list: %+v, %v", all, err)
@@ -82,6 +83,24 @@ func TestCleanup(t *testing.T) {
 	// A lock that doesn't name the plugin any more doesn't keep it from cleaning up.
 	fails(t, p.Manager.Cleanup(t.Context(), "acme/motd@"+digest, step.Resource{Kind: "upload", ID: "x"}), "cleaned up")
 	fails(t, p.Manager.Cleanup(t.Context(), "acme/motd", step.Resource{}), "names no plugin with its digest")
+}
+
+// What a killed installation left is found by a sweep, and not what one that goes on has.
+func TestSweepInstallations(t *testing.T) {
+	t.Parallel()
+	p := withMotd(t)
+	left := filepath.Join(p.state, "plugins", "incoming", "1")
+	write(t, filepath.Join(left, "download"), "half a plugin")
+	want := []step.Resource{{Kind: "plugin files", ID: left, Note: "of an installation that was killed"}}
+	for _, dry := range []bool{true, false} {
+		got, err := p.Sweep(t.Context(), dry)
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("dry %v: %v (-want +got):\n%s", dry, err, diff)
+		}
+	}
+	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
+	}
 }
 
 func TestInstallLocked(t *testing.T) {

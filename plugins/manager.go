@@ -65,6 +65,10 @@ func Open(cfg Config) (*Manager, error) {
 // Close ends every process of a plugin.
 func (m *Manager) Close() error { return m.host.Close() }
 
+// Withhold names variables of gild's environment that no plugin that is started afterwards
+// may see, whatever its manifest says.
+func (m *Manager) Withhold(names []string) { m.host.Withhold(names) }
+
 // Here is the platform that plugins run on, such as "linux/amd64".
 func Here() string { return runtime.GOOS + "/" + runtime.GOARCH }
 
@@ -155,18 +159,25 @@ func (m *Manager) Cleanup(ctx context.Context, plugin string, r step.Resource) e
 		return err
 	}
 	if !found {
-		return fmt.Errorf("remove %s %s: %w", r.Kind, r.ID, &NotInstalledError{Name: name, Digest: digest})
+		return fmt.Errorf("remove %s %q, which the plugin claimed: %w; if no gild.lock names that digest any more, install the version that has it from its source",
+			r.Kind, r.ID, &NotInstalledError{Name: name, Digest: digest})
 	}
 	return m.host.Cleanup(ctx, c, r)
 }
 
 // Sweep lists what dead processes of gild left of plugins, and removes it unless dry.
 func (m *Manager) Sweep(ctx context.Context, dry bool) ([]step.Resource, error) {
-	return m.host.Sweep(ctx, dry)
+	gone, err := m.host.Sweep(ctx, dry)
+	dirs, storeErr := m.store.Sweep(ctx, dry)
+	for _, dir := range dirs {
+		gone = append(gone, step.Resource{Kind: "plugin files", ID: dir, Note: "of an installation that was killed"})
+	}
+	return gone, errors.Join(err, storeErr)
 }
 
 // Remove takes a plugin out of a lock file and saves it. purge removes its content from the
-// state folder too, where other lock files may name it.
+// state folder too, where other lock files may name it; the caller sees to it that nothing
+// is left which only this content can clean up.
 func (m *Manager) Remove(ctx context.Context, l *lock.File, name string, purge bool) error {
 	p, ok := l.Plugins[name]
 	if !ok {

@@ -28,8 +28,9 @@ func (a *app) openPlugins() (*plugins.Manager, error) {
 type lazyPlugins struct {
 	open func() (*plugins.Manager, error)
 
-	mu      sync.Mutex
-	manager *plugins.Manager
+	mu       sync.Mutex
+	manager  *plugins.Manager
+	withheld []string // until there is a manager that can be told
 }
 
 var _ engine.Plugins = (*lazyPlugins)(nil)
@@ -42,9 +43,24 @@ func (l *lazyPlugins) get() (*plugins.Manager, error) {
 	if l.manager != nil {
 		return l.manager, nil
 	}
-	var err error
-	l.manager, err = l.open()
-	return l.manager, err
+	m, err := l.open()
+	if err != nil {
+		return nil, err
+	}
+	m.Withhold(l.withheld)
+	l.manager = m
+	return m, nil
+}
+
+// Withhold names variables of the environment that no plugin that is started afterwards may see.
+func (l *lazyPlugins) Withhold(names []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.manager != nil {
+		l.manager.Withhold(names)
+		return
+	}
+	l.withheld = append(l.withheld, names...)
 }
 
 // Steps returns the steps of an installed plugin.

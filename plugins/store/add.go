@@ -123,7 +123,7 @@ func syncDirs(dir string) error {
 func (s *Store) stage(ctx context.Context) (dir string, done func() error, err error) {
 	var held *os.File
 	err = s.locked(ctx, unix.LOCK_EX, func() (err error) {
-		if err := s.sweep(); err != nil {
+		if _, err := s.sweep(ctx, false); err != nil {
 			return err
 		}
 		if dir, err = os.MkdirTemp(filepath.Join(s.dir, incomingDir), ""); err != nil {
@@ -138,28 +138,48 @@ func (s *Store) stage(ctx context.Context) (dir string, done func() error, err e
 	return dir, func() error { return errors.Join(os.RemoveAll(dir), held.Close()) }, nil
 }
 
+// Sweep removes what processes that died were adding, and returns the folders it was in. A
+// dry sweep only lists them. What is being added now is left alone.
+func (s *Store) Sweep(ctx context.Context, dry bool) (gone []string, err error) {
+	err = s.locked(ctx, unix.LOCK_EX, func() (err error) {
+		gone, err = s.sweep(ctx, dry)
+		return err
+	})
+	if err != nil {
+		return gone, fmt.Errorf("look for what killed installations of plugins left: %w", err)
+	}
+	return gone, nil
+}
+
 // sweep removes the folders of dead processes. The store must be locked: a folder is
 // without its lock for a moment after it was made.
-func (s *Store) sweep() error {
+func (s *Store) sweep(ctx context.Context, dry bool) (gone []string, err error) {
 	incoming := filepath.Join(s.dir, incomingDir)
 	entries, err := os.ReadDir(incoming)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, e := range entries {
+		if ctx.Err() != nil {
+			return gone, context.Cause(ctx)
+		}
 		dir := filepath.Join(incoming, e.Name())
 		f, err := hold(dir)
 		if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return err
+			return gone, err
 		}
-		if err := errors.Join(os.RemoveAll(dir), f.Close()); err != nil {
-			return err
+		if !dry {
+			err = os.RemoveAll(dir)
 		}
+		if err := errors.Join(err, f.Close()); err != nil {
+			return gone, err
+		}
+		gone = append(gone, dir)
 	}
-	return nil
+	return gone, nil
 }
 
 // hold locks a folder until the file is closed.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -363,8 +364,56 @@ func TestAddAtOnce(t *testing.T) {
 	}
 }
 
-// What a killed process was adding is removed by the next that adds.
+// What a killed process was adding can be listed and removed, what is being added now can't.
 func TestSweep(t *testing.T) {
+	t.Parallel()
+	s, dir := open(t)
+	left := filepath.Join(dir, "incoming", "left")
+	if err := os.MkdirAll(filepath.Join(left, "entry", "folder"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	scratch, done, err := s.Scratch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("who adds doesn't remove what was left: %v", err)
+	}
+	if err := os.Mkdir(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		dry        bool
+		gone, here []string
+	}{
+		{true, []string{left}, []string{filepath.Base(scratch), "left"}},
+		{false, []string{left}, []string{filepath.Base(scratch)}},
+		{false, nil, []string{filepath.Base(scratch)}},
+	} {
+		gone, err := s.Sweep(t.Context(), test.dry)
+		if diff := cmp.Diff(test.gone, gone); diff != "" || err != nil {
+			t.Errorf("dry %v: %v (-want +got):\n%s", test.dry, err, diff)
+		}
+		entries, err := os.ReadDir(filepath.Join(dir, "incoming"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var here []string
+		for _, e := range entries {
+			here = append(here, e.Name())
+		}
+		slices.Sort(test.here)
+		if diff := cmp.Diff(test.here, here); diff != "" {
+			t.Errorf("after dry %v (-want +got):\n%s", test.dry, diff)
+		}
+	}
+	if err := done(); err != nil {
+		t.Error(err)
+	}
+}
+
+// What a killed process was adding is removed by the next that adds.
+func TestAddSweeps(t *testing.T) {
 	t.Parallel()
 	s, dir := open(t)
 	left := filepath.Join(dir, "incoming", "left", "entry", "folder")
