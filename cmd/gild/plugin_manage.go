@@ -3,13 +3,17 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/gildhq/gild/engine"
+	"github.com/gildhq/gild/engine/lock"
 	"github.com/gildhq/gild/plugins"
+	"github.com/gildhq/gild/steps"
 )
 
 func (a *app) pluginUpdateCommand() *cobra.Command {
@@ -77,7 +81,7 @@ func (a *app) pluginRemoveCommand() *cobra.Command {
 		Short: "Take a plugin out of gild.lock",
 		Long: `Remove takes a plugin out of gild.lock, so that pipelines can't use it any more. Its
 content stays in the state folder, for other projects and for what must be cleaned up
-after an unfinished build; --purge removes that too.`,
+after an unfinished build; --purge removes that too, unless it is still needed to clean up.`,
 		Example: "  gild plugin remove acme/motd",
 		Args:    argsBetween(1, 1, "one plugin's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -86,6 +90,11 @@ after an unfinished build; --purge removes that too.`,
 				return err
 			}
 			return a.withPlugins(cmd.Context(), func(ctx context.Context, m *plugins.Manager) error {
+				if purge {
+					if err := a.unclaimed(ctx, l, args[0]); err != nil {
+						return err
+					}
+				}
 				if err := m.Remove(ctx, l, args[0], purge); err != nil {
 					return err
 				}
@@ -101,6 +110,35 @@ after an unfinished build; --purge removes that too.`,
 	cmd.Flags().BoolVar(&purge, "purge", false, "remove its content from the state folder too")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print what was removed as JSON")
 	return cmd
+}
+
+// unclaimed refuses to take away a plugin that is needed to remove what its steps claimed.
+func (a *app) unclaimed(ctx context.Context, l *lock.File, name string) (err error) {
+	p, err := plugins.Locked(l, name)
+	if err != nil {
+		return err
+	}
+	state, err := engine.StateFolder(a.state)
+	if err != nil {
+		return err
+	}
+	e, err := engine.Open(ctx, engine.Config{State: state, Steps: steps.All(), Version: buildVersion().Version})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	for _, platform := range slices.Sorted(maps.Keys(p.Platforms)) {
+		digest := p.Platforms[platform].Digest
+		n, err := e.OpenClaims(ctx, name+"@"+digest)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			return fmt.Errorf("purge plugin %s: builds left %d things that only its content %s can remove; run \"gild gc\" first, or remove it without --purge",
+				name, n, digest)
+		}
+	}
+	return nil
 }
 
 func (a *app) pluginVendorCommand() *cobra.Command {
