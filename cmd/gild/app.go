@@ -107,9 +107,11 @@ func (a *app) explain(err error) {
 	}
 }
 
-// say writes a line for people. There is nowhere left to report that it can't be written.
+// say writes a line for people, or the lines of an error. What is in it may be a plugin's
+// words, so control characters are shown as escapes. There is nowhere left to report that
+// it can't be written.
 func (a *app) say(format string, args ...any) {
-	fmt.Fprintf(a.stderr, format+"\n", args...)
+	fmt.Fprintln(a.stderr, printable(fmt.Sprintf(format, args...)))
 }
 
 // look tells what a stream can show.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/gildhq/gild/engine"
 	"github.com/gildhq/gild/engine/builder"
+	"github.com/gildhq/gild/engine/diag"
 	"github.com/gildhq/gild/engine/run"
 )
 
@@ -77,12 +78,12 @@ func (a *app) printGC(r *engine.GCReport, dry bool) error {
 	return a.print(lines(out))
 }
 
-// resource names a resource for people.
+// resource names a resource for people, in one line: plugins choose its words.
 func resource(r builder.Resource) string {
 	if r.Note == "" {
-		return r.Kind + " " + r.ID
+		return diag.Printable(r.Kind + " " + r.ID)
 	}
-	return fmt.Sprintf("%s %s (%s)", r.Kind, r.ID, r.Note)
+	return diag.Printable(fmt.Sprintf("%s %s (%s)", r.Kind, r.ID, r.Note))
 }
 
 func gcJSON(r *engine.GCReport, dry bool) jsonGC {

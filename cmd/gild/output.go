@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gildhq/gild/cmd/gild/ui"
+	"github.com/gildhq/gild/engine/diag"
 )
 
 // printJSON writes a result to standard output.
@@ -36,6 +37,15 @@ func (a *app) printTable(none string, headings []string, rows [][]string) error 
 		return nil
 	}
 	return a.print(ui.Table(append([][]string{headings}, rows...)))
+}
+
+// printable is text whose lines can be shown on a terminal.
+func printable(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = diag.Printable(line)
+	}
+	return strings.Join(lines, "\n")
 }
 
 // when renders a time for people; a zero time is a dash.
