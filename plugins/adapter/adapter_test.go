@@ -601,3 +601,28 @@ func BenchmarkLog(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "lines/s")
 }
+
+// However much a program says, no piece of a secret is in the error that cuts it.
+func TestSecretsAreNotCut(t *testing.T) {
+	t.Parallel()
+	const secret = "SECRETVALUE"
+	for name, script := range map[string]string{
+		"end of what is shown":  `printf '%*s%s%s\n' 295 . "$TOKEN" "$TOKEN" >&2; exit 1`,
+		"beginning of the tail": `printf '%s%*s' "$TOKEN" 2043 . >&2; exit 1`,
+		"tail of many":          `for i in $(seq 500); do printf %s "$TOKEN"; done >&2; exit 1`,
+		"no event":              `printf '%*s%s%s\n' 75 . "$TOKEN" "$TOKEN"`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, script)
+			target := &step.Target{Log: &steptest.Log{}, Env: map[string]string{"TOKEN": secret}}
+			_, err := f.step(t).Run(t.Context(), target, json.RawMessage(`{}`))
+			if err == nil {
+				t.Fatal("the step succeeded")
+			}
+			if strings.Contains(err.Error(), "SEC") || strings.Contains(err.Error(), "VALUE") || strings.Contains(err.Error(), "ECRET") {
+				t.Errorf("a piece of the secret is in: %v", err)
+			}
+		})
+	}
+}

@@ -105,7 +105,7 @@ func (e *events) read(r io.Reader) error {
 }
 
 func (e *events) take(line []byte) error {
-	ev, name, err := parse(line)
+	ev, name, err := e.parse(line)
 	switch {
 	case err != nil:
 		return err
@@ -134,9 +134,9 @@ func (e *events) take(line []byte) error {
 var allowed = map[string][]string{"run": {"progress", "output"}, "validate": {"diagnostic"}, "key": {"key"}}
 
 // parse reads one line and names the event.
-func parse(line []byte) (ev event, name string, err error) {
+func (e *events) parse(line []byte) (ev event, name string, err error) {
 	if !utf8.Valid(line) {
-		return event{}, "", fmt.Errorf("%s is not valid UTF-8", quote(line))
+		return event{}, "", fmt.Errorf("%s is not valid UTF-8", e.quote(line))
 	}
 	dec := json.NewDecoder(bytes.NewReader(line))
 	dec.DisallowUnknownFields()
@@ -144,14 +144,14 @@ func parse(line []byte) (ev event, name string, err error) {
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			err = errors.New("it ends too early")
 		}
-		return event{}, "", fmt.Errorf("%s is no event: %s; text for people belongs on standard error", quote(line), strings.TrimPrefix(err.Error(), "json: "))
+		return event{}, "", fmt.Errorf("%s is no event: %s; text for people belongs on standard error", e.quote(line), strings.TrimPrefix(err.Error(), "json: "))
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return event{}, "", fmt.Errorf("%s has more than one JSON value", quote(line))
+		return event{}, "", fmt.Errorf("%s has more than one JSON value", e.quote(line))
 	}
 	names := ev.names()
 	if len(names) != 1 {
-		return event{}, "", fmt.Errorf("%s is no event: it has %d of the keys log, progress, output, diagnostic, key and result, not one", quote(line), len(names))
+		return event{}, "", fmt.Errorf("%s is no event: it has %d of the keys log, progress, output, diagnostic, key and result, not one", e.quote(line), len(names))
 	}
 	return ev, names[0], nil
 }
@@ -173,10 +173,10 @@ func (ev event) names() []string {
 }
 
 // quote shows the beginning of a line.
-func quote(line []byte) string {
+func (e *events) quote(line []byte) string {
 	const most = 80
 	if len(line) > most {
-		return fmt.Sprintf("%q…", line[:most])
+		return fmt.Sprintf("%q…", e.log.secrets.Slice(string(line), 0, most))
 	}
 	return fmt.Sprintf("%q", line)
 }

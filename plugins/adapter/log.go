@@ -6,9 +6,12 @@ import (
 	"strings"
 	"sync"
 	"unicode"
+
+	"github.com/gildhq/gild/plugins/internal/hide"
 )
 
-// maxTail bounds what is kept of the last lines of standard error in bytes.
+// maxTail bounds what is kept of the last lines of standard error in bytes, besides as much
+// again as the longest value that is to be hidden.
 const maxTail = 2 << 10
 
 // log joins what a program says on standard error and in log events, and remembers the end
@@ -19,6 +22,10 @@ type log struct {
 	// open tells that what was written last didn't end its line.
 	open bool
 	tail []byte
+	// cut tells that something came before tail.
+	cut bool
+	// secrets are the values of the step's environment, which are hidden before text is cut.
+	secrets hide.Values
 	// err is the first error of writing; nothing is written after it.
 	err error
 }
@@ -33,8 +40,11 @@ func (l *log) Write(p []byte) (int, error) {
 	if l.err != nil {
 		return 0, l.err
 	}
-	l.tail = append(l.tail, p[max(0, len(p)-maxTail):]...)
-	l.tail = l.tail[max(0, len(l.tail)-maxTail):]
+	// What comes before the last maxTail bytes tells which values reach into them.
+	keep := maxTail + l.secrets.Longest()
+	l.cut = l.cut || len(l.tail)+len(p) > keep
+	l.tail = append(l.tail, p[max(0, len(p)-keep):]...)
+	l.tail = l.tail[max(0, len(l.tail)-keep):]
 	l.open = p[len(p)-1] != '\n'
 	var n int
 	n, l.err = l.out.Write(p)
@@ -67,14 +77,17 @@ func (l *log) line(text string) error {
 func (l *log) last() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	text := bytes.TrimSpace(l.tail)
-	text = bytes.TrimSpace(text[bytes.LastIndexByte(text, '\n')+1:])
+	all := bytes.TrimRight(l.tail, " \t\r\n")
+	from := bytes.LastIndexByte(all, '\n') + 1
+	if from == 0 && l.cut {
+		from = min(l.secrets.Longest(), len(all))
+	}
 	const most = 300
-	text = text[:min(len(text), most)]
+	text := l.secrets.Slice(string(all), from, min(from+most, len(all)))
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r
-	}, strings.ToValidUTF8(string(text), "\uFFFD"))
+	}, strings.ToValidUTF8(strings.TrimSpace(text), "\uFFFD"))
 }

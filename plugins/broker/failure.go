@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/gildhq/gild/engine/step"
+	"github.com/gildhq/gild/plugins/internal/hide"
 	"github.com/gildhq/gild/plugins/proto/pluginv1"
 )
 
@@ -25,11 +26,19 @@ const (
 // ToFailure puts an error into the form that crosses the wire; nil for nil. What is more
 // than the text is kept of *step.Skipped, *step.TestFailed, *step.Permanent,
 // *step.ExitError, fs.ErrNotExist and context.Canceled, also when wrapped.
-func ToFailure(err error) *pluginv1.Failure {
+func ToFailure(err error) *pluginv1.Failure { return ToFailureOf(err, nil) }
+
+// ToFailureOf is [ToFailure] of a step with this environment, whose values are hidden where
+// a text is cut: who masks secrets later finds no piece of one.
+func ToFailureOf(err error, env map[string]string) *pluginv1.Failure {
+	return cutter{hide.Of(env)}.failure(err)
+}
+
+func (c cutter) failure(err error) *pluginv1.Failure {
 	if err == nil {
 		return nil
 	}
-	f := &pluginv1.Failure{Message: clip(err.Error(), maxText)}
+	f := &pluginv1.Failure{Message: c.clip(err.Error(), maxText)}
 	var (
 		skipped   *step.Skipped
 		failed    *step.TestFailed
@@ -37,13 +46,13 @@ func ToFailure(err error) *pluginv1.Failure {
 		exit      *step.ExitError
 	)
 	if errors.As(err, &exit) {
-		f.Exit = &pluginv1.ExitStatus{Argv: clipAll(exit.Argv), Status: int32(exit.Status)}
+		f.Exit = &pluginv1.ExitStatus{Argv: c.clipAll(exit.Argv), Status: int32(exit.Status)}
 	}
 	switch {
 	case errors.As(err, &skipped):
-		f.Kind, f.Message = pluginv1.Failure_SKIPPED, clip(skipped.Reason, maxText)
+		f.Kind, f.Message = pluginv1.Failure_SKIPPED, c.clip(skipped.Reason, maxText)
 	case errors.As(err, &failed):
-		f.Kind, f.Checks = pluginv1.Failure_TEST_FAILED, clipAll(failed.Checks)
+		f.Kind, f.Checks = pluginv1.Failure_TEST_FAILED, c.clipAll(failed.Checks)
 	case errors.As(err, &permanent):
 		f.Kind = pluginv1.Failure_PERMANENT
 	case errors.Is(err, context.Canceled) || errors.Is(err, errEnded):
@@ -56,19 +65,24 @@ func ToFailure(err error) *pluginv1.Failure {
 
 // FromFailure is the reverse of [ToFailure]: an error with the same text and of the same
 // types. It takes what any plugin may have sent; nil for nil.
-func FromFailure(f *pluginv1.Failure) error {
+func FromFailure(f *pluginv1.Failure) error { return FromFailureOf(f, nil) }
+
+// FromFailureOf is [FromFailure] for a step with this environment, whose values are hidden
+// where a text is cut.
+func FromFailureOf(f *pluginv1.Failure, env map[string]string) error {
 	if f == nil {
 		return nil
 	}
-	err := &failure{text: clip(f.GetMessage(), maxText)}
+	c := cutter{hide.Of(env)}
+	err := &failure{text: c.clip(f.GetMessage(), maxText)}
 	if f.GetExit() != nil {
-		err.add(exitError(f.GetExit()))
+		err.add(c.exitError(f.GetExit()))
 	}
 	switch f.GetKind() {
 	case pluginv1.Failure_SKIPPED:
 		return &step.Skipped{Reason: err.text}
 	case pluginv1.Failure_TEST_FAILED:
-		err.add(&step.TestFailed{Checks: checks(f)})
+		err.add(&step.TestFailed{Checks: c.checks(f)})
 	case pluginv1.Failure_PERMANENT:
 		return &step.Permanent{Err: err.simplest()}
 	case pluginv1.Failure_CANCELLED:
@@ -80,15 +94,15 @@ func FromFailure(f *pluginv1.Failure) error {
 }
 
 // checks returns at least one check: a failed test without any wouldn't say what failed.
-func checks(f *pluginv1.Failure) []string {
-	if list := clipAll(f.GetChecks()); len(list) > 0 {
+func (c cutter) checks(f *pluginv1.Failure) []string {
+	if list := c.clipAll(f.GetChecks()); len(list) > 0 {
 		return list
 	}
-	return []string{clip(f.GetMessage(), maxText)}
+	return []string{c.clip(f.GetMessage(), maxText)}
 }
 
-func exitError(e *pluginv1.ExitStatus) *step.ExitError {
-	argv := clipAll(e.GetArgv())
+func (c cutter) exitError(e *pluginv1.ExitStatus) *step.ExitError {
+	argv := c.clipAll(e.GetArgv())
 	if len(argv) == 0 {
 		argv = []string{"a command"}
 	}
@@ -122,16 +136,21 @@ func (f *failure) simplest() error {
 
 // ToStatus gives a failed call the status that tells the other side what err is. What
 // already is a status stays what it is; nil for nil.
-func ToStatus(err error) error {
+func ToStatus(err error) error { return toStatusOf(err, nil) }
+
+// toStatusOf is [ToStatus] for a step with this environment, whose values are hidden where
+// a text is cut.
+func toStatusOf(err error, env map[string]string) error {
 	if err == nil {
 		return nil
 	}
 	if _, ok := err.(interface{ GRPCStatus() *status.Status }); ok {
 		return err
 	}
-	f := ToFailure(err)
-	f.Message = clip(f.Message, maxStatusText)
-	shorten(f)
+	c := cutter{hide.Of(env)}
+	f := c.failure(err)
+	f.Message = c.clip(f.Message, maxStatusText)
+	c.shorten(f)
 	st := status.New(code(f.GetKind()), f.GetMessage())
 	detailed, detailErr := st.WithDetails(f)
 	if detailErr != nil {
@@ -141,11 +160,11 @@ func ToStatus(err error) error {
 }
 
 // shorten keeps lists of a failure within what fits into a status.
-func shorten(f *pluginv1.Failure) {
+func (c cutter) shorten(f *pluginv1.Failure) {
 	room := maxStatusText
 	fit := func(list []string) []string {
 		for i, s := range list {
-			list[i] = clip(s, room)
+			list[i] = c.clip(s, room)
 			if room -= len(list[i]); room <= 0 {
 				return list[:i+1]
 			}
@@ -186,6 +205,17 @@ func FromStatus(err error) error {
 	return err
 }
 
+// cutter cuts texts, and hides what mustn't be cut.
+type cutter struct{ secrets *hide.Values }
+
+// clip is the function clip for a text with secrets in it. What isn't cut stays as it is.
+func (c cutter) clip(text string, n int) string {
+	if len(text) > n {
+		text = c.secrets.Text(text)
+	}
+	return clip(text, n)
+}
+
 // clip makes text valid UTF-8, which the wire demands, of at most n bytes.
 func clip(text string, n int) string {
 	text = strings.ToValidUTF8(text, "\uFFFD")
@@ -201,11 +231,11 @@ func clip(text string, n int) string {
 }
 
 // clipAll clips a list and its texts, together to about maxText.
-func clipAll(list []string) []string {
+func (c cutter) clipAll(list []string) []string {
 	var out []string
 	room := maxText
 	for _, text := range list[:min(len(list), maxChecks)] {
-		text = clip(text, room)
+		text = c.clip(text, room)
 		out = append(out, text)
 		if room -= len(text); room <= 0 {
 			break

@@ -181,3 +181,36 @@ func FuzzToFailure(f *testing.F) {
 		}
 	})
 }
+
+// A secret at the place where a text is cut leaves no piece of itself.
+func TestSecretsAreNotCut(t *testing.T) {
+	t.Parallel()
+	const secret = "SECRETVALUE"
+	env := map[string]string{"TOKEN": secret}
+	for cut, limit := range map[string]int{"status": maxStatusText, "failure": maxText} {
+		for before := limit - len(secret) - 4; before <= limit; before += 5 {
+			text := strings.Repeat("x", before) + secret + strings.Repeat("y", limit)
+			exit := &step.ExitError{Argv: []string{text}, Status: 1}
+			for _, err := range []error{errors.New(text), &step.TestFailed{Checks: []string{text}}, &step.Skipped{Reason: text}, exit} {
+				got := FromStatus(toStatusOf(err, env))
+				if cut == "failure" {
+					got = errors.Join(FromFailure(ToFailureOf(err, env)), FromFailureOf(rawFailure(err), env))
+				}
+				if said := fmt.Sprintf("%v %v", got, kinds(got)); strings.ContainsAny(said, "SECRTVALU") {
+					t.Fatalf("%s, %T after %d bytes: a piece of the secret is left at the end: %q", cut, err, before, said[max(0, len(said)-60):])
+				}
+			}
+		}
+	}
+	if got := FromFailureOf(&pluginv1.Failure{Message: secret}, env).Error(); got != secret {
+		t.Errorf("what isn't cut is %q, want %q: the engine masks it", got, secret)
+	}
+}
+
+// rawFailure is what a plugin may send that doesn't cut texts.
+func rawFailure(err error) *pluginv1.Failure {
+	return &pluginv1.Failure{
+		Message: err.Error(), Kind: pluginv1.Failure_TEST_FAILED, Checks: []string{err.Error()},
+		Exit: &pluginv1.ExitStatus{Argv: []string{err.Error()}},
+	}
+}

@@ -101,13 +101,13 @@ func (hostServer) ReadInput(req *pluginv1.ReadInputRequest, stream grpc.ServerSt
 	}
 	r, err := in.Open(f.Path)
 	if err != nil {
-		return ToStatus(err)
+		return from(stream.Context()).status(err)
 	}
 	_, err = io.Copy(chunks(stream), onlyReader{r})
 	if closeErr := r.Close(); err == nil {
 		err = closeErr
 	}
-	return ToStatus(err)
+	return from(stream.Context()).status(err)
 }
 
 // onlyReader hides a file's WriteTo, which copies in small pieces.
@@ -133,7 +133,7 @@ func (hostServer) Claim(ctx context.Context, req *pluginv1.ClaimRequest) (*plugi
 	}
 	settle, err := s.target.Claim(ctx, r)
 	if err != nil {
-		return nil, ToStatus(err)
+		return nil, from(ctx).status(err)
 	}
 	c.settle = settle
 	return &pluginv1.ClaimResponse{Claim: id}, nil
@@ -176,7 +176,7 @@ func (hostServer) Settle(ctx context.Context, req *pluginv1.SettleRequest) (*plu
 		return &pluginv1.SettleResponse{}, nil
 	}
 	if err := c.settle(ctx); err != nil {
-		return nil, ToStatus(err)
+		return nil, from(ctx).status(err)
 	}
 	c.settle = nil
 	return &pluginv1.SettleResponse{}, nil

@@ -36,7 +36,7 @@ func (machineServer) Facts(ctx context.Context, _ *pluginv1.FactsRequest) (*plug
 	defer unlock()
 	f, err := m.Facts(ctx)
 	if err != nil {
-		return nil, ToStatus(err)
+		return nil, from(ctx).status(err)
 	}
 	return &pluginv1.FactsResponse{Os: f.OS, Version: f.Version, Arch: f.Arch, PackageManager: f.PackageManager}, nil
 }
@@ -62,7 +62,7 @@ func (machineServer) Exec(stream grpc.BidiStreamingServer[pluginv1.ExecRequest, 
 		return stream.Send(&pluginv1.ExecResponse{Message: &pluginv1.ExecResponse_Status{Status: int32(exit.Status)}})
 	}
 	if err != nil {
-		return ToStatus(err)
+		return from(stream.Context()).status(err)
 	}
 	return stream.Send(&pluginv1.ExecResponse{Message: &pluginv1.ExecResponse_Status{}})
 }
@@ -118,7 +118,7 @@ func (machineServer) Put(stream grpc.ClientStreamingServer[pluginv1.PutRequest, 
 		return req.GetData(), err
 	}})
 	if err != nil {
-		return ToStatus(err)
+		return from(stream.Context()).status(err)
 	}
 	return stream.SendAndClose(&pluginv1.PutResponse{})
 }
@@ -141,7 +141,7 @@ func (machineServer) Get(req *pluginv1.GetRequest, stream grpc.ServerStreamingSe
 		return err
 	}
 	defer unlock()
-	return ToStatus(m.Get(stream.Context(), req.GetPath(), chunks(stream)))
+	return from(stream.Context()).status(m.Get(stream.Context(), req.GetPath(), chunks(stream)))
 }
 
 // Dial implements pluginv1.MachineServer.
@@ -160,7 +160,7 @@ func (machineServer) Dial(stream grpc.BidiStreamingServer[pluginv1.DialRequest, 
 	}
 	conn, err := guest.Dial(stream.Context(), int(port))
 	if err != nil {
-		return ToStatus(err)
+		return from(stream.Context()).status(err)
 	}
 	defer conn.Close()
 	// A connection knows no context: closing it is what ends its calls.
@@ -170,7 +170,7 @@ func (machineServer) Dial(stream grpc.BidiStreamingServer[pluginv1.DialRequest, 
 	}
 	go send(conn, stream)
 	_, err = io.Copy(chunks(stream), conn)
-	return ToStatus(err)
+	return from(stream.Context()).status(err)
 }
 
 // send writes what the plugin sends to the connection, and ends that direction with it.

@@ -41,6 +41,9 @@ type sessionKey struct{}
 // from returns the session of a call. Admitting the call put it there.
 func from(ctx context.Context) *session { return ctx.Value(sessionKey{}).(*session) }
 
+// status is [ToStatus] of an error with the step's secrets in it.
+func (s *session) status(err error) error { return toStatusOf(err, s.target.Env) }
+
 // end cancels the calls and waits until none works on the target.
 func (s *session) end() {
 	s.mu.Lock()

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"unicode"
+
+	"github.com/gildhq/gild/plugins/internal/hide"
 )
 
 const (
@@ -42,6 +44,9 @@ func (l *log) line(name, text string) {
 type output struct {
 	name func() string // of the plugin
 	log  *log
+	// secrets are the values of the environments of all steps that the process has run. They
+	// are hidden here, because here lines are cut, and put into errors one by one.
+	secrets hide.Values
 
 	readers sync.WaitGroup // pipes that are being read
 
@@ -79,7 +84,8 @@ func (o *output) line(raw []byte) {
 	if !ok {
 		return
 	}
-	text = strings.TrimRight(strings.Map(printable, strings.ToValidUTF8(text, "\uFFFD")), " ")
+	text = strings.ToValidUTF8(o.secrets.Text(text), "\uFFFD")
+	text = strings.TrimRight(strings.Map(printable, text), " ")
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.keep(text)
@@ -147,43 +153,64 @@ func (o *output) stream() *lines { return &lines{to: o} }
 type lines struct {
 	to *output
 
-	mu  sync.Mutex
-	buf []byte // a line that hasn't ended
+	mu   sync.Mutex
+	buf  []byte // a line that hasn't ended
+	done int    // how much of buf is out; it is kept to find what is to be hidden
+	open bool   // a part of the line is out
 }
 
 func (l *lines) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := len(p)
+	beyond := l.to.secrets.Longest()
 	for len(p) > 0 {
 		end := bytes.IndexByte(p, '\n')
-		room := maxLine - len(l.buf)
+		room := max(l.done+maxLine+beyond-len(l.buf), 0)
 		if end < 0 || end > room {
 			cut := min(len(p), room)
 			l.buf = append(l.buf, p[:cut]...)
 			p = p[cut:]
-			if len(l.buf) == maxLine {
-				l.emit()
+			if len(l.buf) >= l.done+maxLine+beyond {
+				l.cut(beyond)
 			}
 			continue
 		}
 		l.buf = append(l.buf, p[:end]...)
 		p = p[end+1:]
-		l.emit()
+		l.end(beyond)
 	}
 	return n, nil
 }
 
-func (l *lines) emit() {
-	l.to.line(l.buf)
-	l.buf = l.buf[:0]
+// cut passes on a piece of a line, and lets go of what is too far back to matter.
+func (l *lines) cut(beyond int) {
+	to := min(l.done+maxLine, len(l.buf))
+	l.to.line([]byte(l.to.secrets.Slice(string(l.buf), l.done, to)))
+	keep := max(to-beyond, 0)
+	l.buf = append(l.buf[:0], l.buf[keep:]...)
+	l.done, l.open = to-keep, true
+}
+
+// end passes on the rest of a line.
+func (l *lines) end(beyond int) {
+	for len(l.buf) > l.done+maxLine {
+		l.cut(beyond)
+	}
+	switch {
+	case !l.open:
+		l.to.line(l.buf)
+	case l.done < len(l.buf):
+		l.cut(beyond)
+	}
+	l.buf, l.done, l.open = l.buf[:0], 0, false
 }
 
 // flush ends a line that has no end.
 func (l *lines) flush() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.buf) > 0 {
-		l.emit()
+	if len(l.buf) > l.done {
+		l.end(l.to.secrets.Longest())
 	}
 }

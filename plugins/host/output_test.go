@@ -120,3 +120,53 @@ func FuzzHandshake(f *testing.F) {
 		}
 	})
 }
+
+// However long a line with a secret is, and wherever it is cut, no piece of the secret is
+// passed on or kept for an error.
+func TestSecretsAreNotCut(t *testing.T) {
+	t.Parallel()
+	const secret = "SECRETVALUE"
+	for before := maxLine - len(secret) - 1; before <= maxLine+1; before++ {
+		for _, piece := range []int{1, 7, 1 << 20} {
+			shown := &buffer{}
+			out := newOutput(shown)
+			out.secrets.Add(map[string]string{"TOKEN": secret})
+			w := out.stream()
+			said := strings.Repeat("x", before) + secret + strings.Repeat("y", 2*maxLine) + secret + "\nshort " + secret + "\n"
+			for rest := []byte(said); len(rest) > 0; {
+				n := min(piece, len(rest))
+				w.Write(rest[:n])
+				rest = rest[n:]
+			}
+			w.flush()
+			text := shown.String() + out.last()
+			if strings.ContainsAny(text, "SECRTVALU") {
+				t.Fatalf("after %d bytes, in pieces of %d: a piece of the secret is shown:\n%s", before, piece, text)
+			}
+			if got := strings.Count(shown.String(), "x"); got != before {
+				t.Errorf("after %d bytes, in pieces of %d: %d bytes are shown", before, piece, got)
+			}
+			if got := strings.Count(shown.String(), "y"); got != 2*maxLine {
+				t.Errorf("after %d bytes, in pieces of %d: %d bytes are shown after the secret", before, piece, got)
+			}
+		}
+	}
+}
+
+// A line that just fits is one line, however it is cut into pieces.
+func TestLongestLine(t *testing.T) {
+	t.Parallel()
+	whole := long(maxLine)
+	for _, piece := range []int{1, maxLine, maxLine + 1} {
+		shown := &buffer{}
+		w := newOutput(shown).stream()
+		for rest := []byte(whole + "\n"); len(rest) > 0; {
+			n := min(piece, len(rest))
+			w.Write(rest[:n])
+			rest = rest[n:]
+		}
+		if want := "acme/test: " + whole + "\n"; shown.String() != want {
+			t.Errorf("in pieces of %d: %d bytes are shown, want %d", piece, len(shown.String()), len(want))
+		}
+	}
+}

@@ -55,6 +55,7 @@ func (h *Host) runIn(ctx context.Context, c store.Content, t *pluginv1.StepType,
 		return nil, err
 	}
 	defer h.release(p)
+	p.prog.said.secrets.Add(target.Env)
 	machines, err := h.machines()
 	if err != nil {
 		return nil, err
@@ -75,7 +76,7 @@ func (h *Host) runIn(ctx context.Context, c store.Content, t *pluginv1.StepType,
 		return nil, err
 	}
 	if f := result.GetFailure(); f != nil {
-		return nil, broker.FromFailure(f)
+		return nil, broker.FromFailureOf(f, target.Env)
 	}
 	return outputs(t, result.GetOutputs())
 }

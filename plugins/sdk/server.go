@@ -192,7 +192,7 @@ func (s *server) Run(req *pluginv1.RunRequest, stream grpc.ServerStreamingServer
 	if err != nil && ctx.Err() != nil {
 		err = &cancelled{err}
 	}
-	return events.finish(&pluginv1.Result{Outputs: outputs, Failure: broker.ToFailure(err)})
+	return events.finish(&pluginv1.Result{Outputs: outputs, Failure: broker.ToFailureOf(err, req.GetEnv())})
 }
 
 func (s *server) run(ctx context.Context, st Step, req *pluginv1.RunRequest, events *events) ([]byte, error) {
