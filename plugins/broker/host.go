@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/gildhq/gild/engine/step"
+	"github.com/gildhq/gild/plugins/internal/plain"
 	"github.com/gildhq/gild/plugins/proto/pluginv1"
 )
 
@@ -156,6 +157,10 @@ func checkResource(r step.Resource) error {
 	}{{"kind", r.Kind, 1, maxKind}, {"id", r.ID, 1, maxID}, {"note", r.Note, 0, maxNote}} {
 		if n := len(field.value); n < field.min || n > field.max {
 			return status.Errorf(codes.InvalidArgument, "the %s of a resource has %d bytes, not %d to %d", field.name, n, field.min, field.max)
+		}
+		// It is written down and shown to people.
+		if !plain.Is(field.value, "") {
+			return status.Errorf(codes.InvalidArgument, "the %s of a resource, %q, is not plain text in one line", field.name, clip(field.value, maxKind))
 		}
 	}
 	return nil

@@ -145,11 +145,15 @@ func TestClaims(t *testing.T) {
 		r    step.Resource
 		want string
 	}{
-		"journal fails": {step.Resource{Kind: "refused", ID: "1"}, `claim refused "1": the journal is full`},
-		"no kind":       {step.Resource{ID: "1"}, "the kind of a resource has 0 bytes, not 1 to 256"},
-		"no id":         {step.Resource{Kind: "upload"}, "the id of a resource has 0 bytes"},
-		"long id":       {step.Resource{Kind: "upload", ID: strings.Repeat("x", maxID+1)}, "the id of a resource has 4097 bytes"},
-		"long note":     {step.Resource{Kind: "upload", ID: "1", Note: strings.Repeat("x", maxNote+1)}, "the note of a resource has 4097 bytes"},
+		"journal fails":             {step.Resource{Kind: "refused", ID: "1"}, `claim refused "1": the journal is full`},
+		"no kind":                   {step.Resource{ID: "1"}, "the kind of a resource has 0 bytes, not 1 to 256"},
+		"no id":                     {step.Resource{Kind: "upload"}, "the id of a resource has 0 bytes"},
+		"long id":                   {step.Resource{Kind: "upload", ID: strings.Repeat("x", maxID+1)}, "the id of a resource has 4097 bytes"},
+		"kind of two lines":         {step.Resource{Kind: "up\nload", ID: "1"}, `the kind of a resource, "up\nload", is not plain text`},
+		"id for the terminal":       {step.Resource{Kind: "upload", ID: "\u009b2J"}, `the id of a resource, "\u009b2J", is not plain text`},
+		"note that is turned round": {step.Resource{Kind: "upload", ID: "1", Note: "\u202eabc"}, `the note of a resource, "\u202eabc", is not plain text`},
+		"id that isn't text":        {step.Resource{Kind: "upload", ID: "\xff"}, "invalid UTF-8"},
+		"long note":                 {step.Resource{Kind: "upload", ID: "1", Note: strings.Repeat("x", maxNote+1)}, "the note of a resource has 4097 bytes"},
 	} {
 		if _, err := claim(tc.r); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: got %v, want %q", name, err, tc.want)

@@ -7,11 +7,11 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/gildhq/gild/engine/lock"
 	"github.com/gildhq/gild/engine/spec"
 	"github.com/gildhq/gild/engine/step"
+	"github.com/gildhq/gild/plugins/internal/plain"
 	"github.com/gildhq/gild/plugins/manifest"
 	"github.com/gildhq/gild/plugins/proto/pluginv1"
 )
@@ -72,10 +72,10 @@ func checkStep(plugin string, t *pluginv1.StepType) (wrong []error) {
 	if rest, ok := strings.CutPrefix(t.GetName(), plugin); !ok || !stepPart.MatchString(rest) || len(t.GetName()) > maxName {
 		add("its name is neither the plugin's, %q, nor that with a further part, such as %q", clip(plugin), clip(plugin)+"/upgrade")
 	}
-	if s := t.GetSummary(); s == "" || len(s) > maxSummary || !plain(s, "") {
+	if s := t.GetSummary(); s == "" || len(s) > maxSummary || !plain.Is(s, "") {
 		add("its summary is not one line of 1 to %d bytes", maxSummary)
 	}
-	if s := t.GetDoc(); len(s) > maxDoc || !plain(s, "\n\r\t") {
+	if s := t.GetDoc(); len(s) > maxDoc || !plain.Is(s, "\n\r\t") {
 		add("its doc is not text of at most %s", size(maxDoc))
 	}
 	if err := checkSections(t.GetSections()); err != nil {
@@ -129,13 +129,6 @@ func checkSchema(t *pluginv1.StepType) (err error) {
 	}()
 	_, err = spec.NewCatalog([]step.Step{{Name: t.GetName(), Schema: t.GetSchema()}})
 	return err
-}
-
-// plain tells text without control characters but those allowed.
-func plain(s, allowed string) bool {
-	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
-		return (r < ' ' || r == 0x7f) && !strings.ContainsRune(allowed, r)
-	})
 }
 
 // clip keeps what a plugin says short in an error.

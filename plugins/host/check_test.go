@@ -51,6 +51,8 @@ func TestCheckDescription(t *testing.T) {
 		{"no summary", manifest.Manifest{}, first(func(s *pluginv1.StepType) { s.Summary = "" }), []string{`step "acme/agent": its summary is not one line of 1 to 200 bytes`}},
 		{"two lines of summary", manifest.Manifest{}, first(func(s *pluginv1.StepType) { s.Summary = "a\nb" }), []string{"its summary is not one line"}},
 		{"a doc for the terminal", manifest.Manifest{}, first(func(s *pluginv1.StepType) { s.Doc = "\x1b[2J" }), []string{"its doc is not text of at most 256.0 KiB"}},
+		{"a doc for the terminal in 8 bits", manifest.Manifest{}, first(func(s *pluginv1.StepType) { s.Doc = "\u009b2J" }), []string{"its doc is not text of at most 256.0 KiB"}},
+		{"a summary that is turned round", manifest.Manifest{}, first(func(s *pluginv1.StepType) { s.Summary = "a\u202eb" }), []string{"its summary is not one line"}},
 		{"a long doc", manifest.Manifest{}, first(func(s *pluginv1.StepType) { s.Doc = long(maxDoc + 1) }), []string{"its doc is not text of at most 256.0 KiB"}},
 		{"no sections", manifest.Manifest{}, first(func(s *pluginv1.StepType) { s.Sections = nil }), []string{"it names no section to stand in"}},
 		{"another section", manifest.Manifest{}, first(func(s *pluginv1.StepType) { s.Sections = []string{"retain"} }), []string{`it names the section "retain", which is none of customize, tests, publish`}},

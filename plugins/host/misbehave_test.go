@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/gildhq/gild/engine/step"
@@ -62,7 +63,8 @@ func TestMisbehaviour(t *testing.T) {
 		{"memory", do("memory", 1<<30), nil, "limits: {memory: 200MiB}", true, false, []string{"its process was killed: it used ", " MiB of memory, and may use 200.0 MiB; `limits: {memory: ...}` in its plugin.yaml sets how much"}},
 		{"100 MB of outputs", do("huge", 100_000_000), nil, "", false, false, []string{"it sent a message of 95.4 MiB, of at most 4.0 MiB"}},
 		{"too much output", do("huge", 512<<10), nil, "", false, true, []string{"it returned outputs of 512.0 KiB, of at most 512.0 KiB"}},
-		{"100 MB of log", do("flood", 100_000_000), nil, "", false, false, []string{"its log has more than 64.0 MiB"}},
+		{"100 MB of log", do("flood", 100_000_000), nil, "", false, true, []string{"its log has more than 64.0 MiB"}},
+		{"100 MB of log and no end", do("flood-wait", 100_000_000), brief, "", false, false, []string{"its log has more than 64.0 MiB", "it went on for 1s after it was asked to stop"}},
 		{"no result", do("no-result"), nil, "", false, false, []string{"it ended the call without a result"}},
 		{"more than a result", do("more"), nil, "", false, false, []string{"it sent more after its result"}},
 		{"a call that doesn't end", do("unended"), brief, "", false, false, []string{"it sent a result and didn't end the call"}},
@@ -323,19 +325,58 @@ func TestCloseWhileRunning(t *testing.T) {
 	wantError(t, ignoring(), "gild is ending")
 }
 
-// A log that can't be written ends the step, and the plugin isn't at fault.
+// A log that can't be written ends the step, and the plugin isn't at fault. The step is over
+// when its error is there: then what it claimed is removed.
 func TestLogCantBeWritten(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, nil)
 	s, c := started(t, h, plugin{})
 	target, _ := newTarget()
 	target.Log = full{}
-	_, err := s.Run(context.Background(), target, do("flood", 1_000_000))
+	mark := filepath.Join(t.TempDir(), "stopped")
+	_, err := s.Run(context.Background(), target, do("finish", mark))
 	if !errors.Is(err, errFull) {
 		t.Errorf("%v, want %v", err, errFull)
 	}
+	if _, err := os.Stat(mark); err != nil {
+		t.Errorf("the step was still working: %v", err)
+	}
 	if current(h, c) == nil {
-		t.Error("the process was replaced")
+		t.Error("the process was replaced, although its step stopped as asked")
+	}
+}
+
+// A step that goes on although its log can't be written has its process ended.
+func TestLogCantBeWrittenAndStepGoesOn(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, func(cfg *Config) { cfg.Grace = 500 * time.Millisecond })
+	s, c := started(t, h, plugin{})
+	process := current(h, c)
+	target, _ := newTarget()
+	target.Log = full{}
+	_, err := s.Run(context.Background(), target, do("ignore"))
+	if wantError(t, err, "it went on for 500ms after it was asked to stop"); !errors.Is(err, errFull) {
+		t.Errorf("%v, want %v", err, errFull)
+	}
+	if current(h, c) != nil {
+		t.Error("the process takes further calls")
+	}
+	<-process.done
+}
+
+func TestProgressIsBounded(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, nil)
+	s, _ := started(t, h, plugin{})
+	target, _ := newTarget()
+	var progress []any
+	target.Progress = func(done, total int64, unit string) { progress = append(progress, done, total, unit) }
+	target.Env = map[string]string{"TOKEN": "SECRETVALUE"}
+	if _, err := s.Run(context.Background(), target, do("progress", "\x1b[2J\u202e"+long(50)+"SECRETVALUE"+long(1000))); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]any{int64(0), int64(0), "[2J" + long(50) + "***"}, progress); diff != "" {
+		t.Errorf("the progress (-want +got):\n%s", diff)
 	}
 }
 

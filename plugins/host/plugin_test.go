@@ -229,6 +229,25 @@ func (s *stepServer) Run(req *pluginv1.RunRequest, stream grpc.ServerStreamingSe
 	case "stdin":
 		text, err := io.ReadAll(os.Stdin)
 		return errors.Join(err, result(string(text)))
+	case "progress":
+		return errors.Join(stream.Send(&pluginv1.RunEvent{Event: &pluginv1.RunEvent_Progress{
+			Progress: &pluginv1.Progress{Done: -1, Total: -2, Unit: d.Text}}}), result(""))
+	case "finish":
+		// It takes a while to stop, and leaves a mark when it has.
+		if err := say("working\n"); err != nil {
+			return err
+		}
+		<-s.cancel(req.GetCallId())
+		time.Sleep(300 * time.Millisecond)
+		return errors.Join(os.WriteFile(d.Text, nil, 0o600), result(""))
+	case "flood-wait":
+		line := []byte(strings.Repeat("x", 99) + "\n")
+		for range d.N / 50_000 {
+			if err := say(string(bytes.Repeat(line, 500))); err != nil {
+				return err
+			}
+		}
+		select {}
 	case "wait":
 		return errors.Join(say("waiting\n"), wait())
 	case "ignore":

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -18,6 +19,8 @@ import (
 
 	"github.com/gildhq/gild/engine/step"
 	"github.com/gildhq/gild/plugins/broker"
+	"github.com/gildhq/gild/plugins/internal/hide"
+	"github.com/gildhq/gild/plugins/internal/plain"
 	"github.com/gildhq/gild/plugins/proto/pluginv1"
 	"github.com/gildhq/gild/plugins/store"
 )
@@ -27,6 +30,8 @@ const (
 	maxRunLog = 64 << 20
 	// maxResult bounds the outputs of one step as JSON, in bytes.
 	maxResult = 512 << 10
+	// maxUnit bounds the word for what a step counts, in bytes.
+	maxUnit = 64
 )
 
 var errUnended = errors.New("it sent a result and didn't end the call")
@@ -65,15 +70,17 @@ func (h *Host) runIn(ctx context.Context, c store.Content, t *pluginv1.StepType,
 	req := request(t.GetName(), target, config)
 	req.HostAddress, req.HostToken = machines.Address(), token
 
-	r := &running{process: p, id: req.GetCallId(), target: target}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	r := &running{process: p, id: req.GetCallId(), target: target, stop: stop}
 	// The call outlives ctx by the grace that a step gets.
 	streamCtx, cut := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cut(nil)
 	r.cut = cut
 	defer r.watch(ctx)()
 	result, err := r.receive(streamCtx, req)
-	if err != nil {
-		return nil, err
+	if err != nil || r.unwanted != nil {
+		return nil, r.reason(err)
 	}
 	if f := result.GetFailure(); f != nil {
 		return nil, broker.FromFailureOf(f, target.Env)
@@ -115,8 +122,27 @@ type running struct {
 	process *process
 	id      string
 	target  *step.Target
+	stop    context.CancelCauseFunc // asks the step to stop
 	cut     context.CancelCauseFunc // ends the call
 	logged  int
+	// unwanted is why gild gave the step up, if it did. What the step sends until it has
+	// stopped is dropped.
+	unwanted error
+}
+
+// reason is why a step failed that gild may have given up before err came.
+func (r *running) reason(err error) error {
+	if r.unwanted == nil || errors.Is(err, r.unwanted) {
+		return err
+	}
+	return errors.Join(r.unwanted, err)
+}
+
+// giveUp has the step asked to stop. Unlike one that is cut off it is over when its call is,
+// and what it claimed can be removed.
+func (r *running) giveUp(err error) {
+	r.unwanted = err
+	r.stop(err)
 }
 
 // watch asks the step to stop when ctx ends, and cuts the call if it doesn't. The function
@@ -176,27 +202,33 @@ func (r *running) receive(ctx context.Context, req *pluginv1.RunRequest) (*plugi
 		if result := e.GetResult(); result != nil {
 			return result, r.finish(ctx, stream)
 		}
-		if err := r.event(e); err != nil {
-			return nil, err
+		if r.unwanted == nil {
+			r.event(e)
 		}
 	}
 }
 
 // event takes all but a result. What it doesn't know is of a later version, and may be left out.
-func (r *running) event(e *pluginv1.RunEvent) error {
+func (r *running) event(e *pluginv1.RunEvent) {
 	switch e := e.GetEvent().(type) {
 	case *pluginv1.RunEvent_Log:
 		if r.logged += len(e.Log); r.logged > maxRunLog {
-			return r.fault(fmt.Errorf("its log has more than %s", size(maxRunLog)))
-		}
-		if _, err := r.target.Log.Write(e.Log); err != nil {
-			r.cut(err)
-			return err
+			r.giveUp(fmt.Errorf("its log has more than %s", size(maxRunLog)))
+		} else if _, err := r.target.Log.Write(e.Log); err != nil {
+			r.giveUp(err)
 		}
 	case *pluginv1.RunEvent_Progress:
-		r.target.Progress(e.Progress.GetDone(), e.Progress.GetTotal(), e.Progress.GetUnit())
+		r.target.Progress(max(e.Progress.GetDone(), 0), max(e.Progress.GetTotal(), 0), r.unit(e.Progress.GetUnit()))
 	}
-	return nil
+}
+
+// unit is what a step counts, as a word to be shown.
+func (r *running) unit(s string) string {
+	s = plain.Text(s)
+	if len(s) > maxUnit {
+		s = strings.ToValidUTF8(hide.Of(r.target.Env).Slice(s, 0, maxUnit), "")
+	}
+	return s
 }
 
 // finish waits for the end of the call, after which the step does nothing any more.

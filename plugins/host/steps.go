@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/gildhq/gild/engine/step"
+	"github.com/gildhq/gild/plugins/internal/plain"
 	"github.com/gildhq/gild/plugins/proto/pluginv1"
 	"github.com/gildhq/gild/plugins/store"
 )
@@ -114,7 +115,7 @@ func checkProblem(p step.Problem) error {
 		return fmt.Errorf("it reports a problem at %q, which is no JSON Pointer", clip(p.Pointer))
 	}
 	for _, text := range []string{p.Message, p.Hint, p.Pointer} {
-		if len(text) > maxText || !plain(text, "\n\t") {
+		if len(text) > maxText || !plain.Is(text, "\n\t") {
 			return fmt.Errorf("it reports a problem with %q, which is not text of at most %s", clip(text), size(maxText))
 		}
 	}
@@ -142,7 +143,7 @@ func checkParts(parts map[string]string) error {
 	total := 0
 	for _, name := range slices.Sorted(maps.Keys(parts)) {
 		total += len(name) + len(parts[name])
-		if name == "" || len(name) > maxName || !plain(name, "") || !utf8.ValidString(parts[name]) {
+		if name == "" || len(name) > maxName || !plain.Is(name, "") || !utf8.ValidString(parts[name]) {
 			return fmt.Errorf("%q is no part of a key: a name of 1 to %d bytes, and text", clip(name), maxName)
 		}
 	}
