@@ -53,7 +53,7 @@ func (c *Client) registry(ctx context.Context, s Source, req Request) ([]Item, e
 	if len(req.SHA256) > 0 {
 		return nil, errors.New("a registry has digests of its own: in place of --sha256, end the reference with @sha256: and the artifact's digest")
 	}
-	repo, err := c.repository(s.text)
+	repo, err := c.repository(ctx, s.text)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +78,9 @@ func (c *Client) registry(ctx context.Context, s Source, req Request) ([]Item, e
 	return items, nil
 }
 
-func (c *Client) repository(text string) (*remote.Repository, error) {
+// repository is what a reference names. Logins are for registries with TLS and for those of
+// this machine.
+func (c *Client) repository(ctx context.Context, text string) (*remote.Repository, error) {
 	ref, err := reference(text)
 	if err != nil {
 		return nil, err
@@ -87,17 +89,21 @@ func (c *Client) repository(text string) (*remote.Repository, error) {
 	if err != nil {
 		return nil, err
 	}
+	repo.MaxMetadataBytes = maxManifest
+	if repo.PlainHTTP, err = c.plain(ctx, ref.Host()); err != nil {
+		return nil, err
+	}
+	client := &auth.Client{Client: c.client(), Cache: auth.NewCache()}
+	repo.Client = client
+	if repo.PlainHTTP && !loopback(hostname(ref.Host())) {
+		return repo, nil
+	}
 	logins, err := c.logins()
 	if err != nil {
 		return nil, fmt.Errorf("read docker's credentials: %w", err)
 	}
-	host, _, _ := strings.Cut(ref.Registry, ":")
-	if strings.HasPrefix(ref.Registry, "[") {
-		host = strings.TrimPrefix(ref.Registry[:strings.IndexByte(ref.Registry, ']')], "[")
-	}
-	repo.PlainHTTP = c.AllowHTTP || loopback(host)
-	repo.MaxMetadataBytes = maxManifest
-	repo.Client = &auth.Client{Client: c.client(), Cache: auth.NewCache(), Credential: credentials.Credential(logins)}
+	client.Credential = credentials.Credential(logins)
+	client.Client.Transport = noClearLogins{client.Client.Transport}
 	return repo, nil
 }
 
@@ -113,6 +119,9 @@ func refused(repo *remote.Repository, err error) error {
 	var answer *errcode.ErrorResponse
 	if errors.As(err, &answer) && (answer.StatusCode == http.StatusUnauthorized || answer.StatusCode == http.StatusForbidden) ||
 		errors.Is(err, auth.ErrBasicCredentialNotFound) {
+		if repo.PlainHTTP && !loopback(hostname(repo.Reference.Host())) {
+			return fmt.Errorf("%w; %s has no TLS, so no login is sent to it", err, repo.Reference.Registry)
+		}
 		return fmt.Errorf("%w; log in to %s with docker, podman or oras: gild reads docker's configuration", err, repo.Reference.Registry)
 	}
 	return err
