@@ -134,8 +134,8 @@ func (a *app) unclaimed(ctx context.Context, l *lock.File, name string) (err err
 			return err
 		}
 		if n > 0 {
-			return fmt.Errorf("purge plugin %s: builds left %d things that only its content %s can remove; run \"gild gc\" first, or remove it without --purge",
-				name, n, digest)
+			return fmt.Errorf("purge plugin %s: its content %s is needed to clean up after builds (open claims: %d); run \"gild gc\" first, or remove it without --purge",
+				name, digest, n)
 		}
 	}
 	return nil
