@@ -118,6 +118,9 @@ func (e *Engine) resume(ctx context.Context, id string, sink event.Sink) (*Repor
 	if err := json.Unmarshal(r.Request, &src); err != nil {
 		return nil, nil, fmt.Errorf("run %s: read its request: %w", r.ID, err)
 	}
+	if err := e.endOrphans(ctx); err != nil {
+		return nil, nil, err
+	}
 	left, err := e.settle(ctx, r.ID, false)
 	if err != nil {
 		return nil, nil, err
@@ -140,10 +143,19 @@ type GCReport struct {
 
 // GC removes everything that dead runs left. A dry run only lists it.
 func (e *Engine) GC(ctx context.Context, dry bool) (*GCReport, error) {
+	var orphans []builder.Resource
+	var err error
+	if e.config.Plugins != nil {
+		// First: what a plugin left running could make again what is cleaned up.
+		if orphans, err = e.config.Plugins.Sweep(ctx, dry); err != nil {
+			return nil, err
+		}
+	}
 	report, err := e.settle(ctx, "", dry)
 	if err != nil {
 		return report, err
 	}
+	report.add(orphans)
 	for _, b := range e.builders {
 		found, err := b.Sweep(ctx, dry)
 		if err != nil {
@@ -151,14 +163,16 @@ func (e *Engine) GC(ctx context.Context, dry bool) (*GCReport, error) {
 		}
 		report.add(found)
 	}
-	if e.config.Plugins != nil {
-		found, err := e.config.Plugins.Sweep(ctx, dry)
-		if err != nil {
-			return report, err
-		}
-		report.add(found)
-	}
 	return report, nil
+}
+
+// endOrphans ends what plugins of dead gilds left running.
+func (e *Engine) endOrphans(ctx context.Context) error {
+	if e.config.Plugins == nil {
+		return nil
+	}
+	_, err := e.config.Plugins.Sweep(ctx, false)
+	return err
 }
 
 // add adds what a sweep found and the journal didn't already name.

@@ -134,7 +134,7 @@ func (e *Engine) Plan(ctx context.Context, req Request) (*plan.Plan, diag.List, 
 	if err != nil || diags.HasErrors() {
 		return nil, diags, err
 	}
-	b, diags, err := e.prepare(ctx, src, nil)
+	b, diags, err := e.prepare(ctx, newRunID(e.config.Now()), src, nil)
 	if b == nil {
 		return nil, diags, err
 	}
@@ -162,14 +162,13 @@ func (e *Engine) Build(ctx context.Context, req Request, sink event.Sink) (*Repo
 
 // build prepares and executes one run; adopt says that the journal knows it already.
 func (e *Engine) build(ctx context.Context, run string, src sources, sink event.Sink, adopt bool) (*Report, diag.List, error) {
-	b, diags, err := e.prepare(ctx, src, sink)
+	b, diags, err := e.prepare(ctx, run, src, sink)
 	if err != nil {
 		return nil, diags, err
 	}
 	if b == nil {
 		return nil, diags, diags.Err()
 	}
-	b.run = run
 	report, err := b.execute(ctx, adopt)
 	return report, diags, errors.Join(err, b.close())
 }

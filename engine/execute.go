@@ -46,11 +46,13 @@ type execution struct {
 func (b *prepared) execute(ctx context.Context, adopt bool) (*Report, error) {
 	x := &execution{prepared: b, mask: run.NewMask(b.secrets.all()...), logs: filepath.Join(b.Engine.runs(), b.run), failed: map[string]map[string]bool{}}
 	x.guests = &guests{x: x, open: map[string]*sharedGuest{}}
+	if err := b.keepLocks(); err != nil {
+		return nil, err
+	}
 	written, err := b.saveLocks()
 	if err != nil {
 		return nil, err
 	}
-	b.keepLocks()
 	if err := x.begin(ctx, adopt); err != nil {
 		return nil, err
 	}
@@ -58,7 +60,7 @@ func (b *prepared) execute(ctx context.Context, adopt bool) (*Report, error) {
 	result, err := run.Run(ctx, x.tasks(), run.Options{
 		Run: b.run, Workers: b.src.Request.Jobs, KeepGoing: b.src.Request.KeepGoing,
 		Journal: b.journal, LogDir: x.logs, LockDir: b.Engine.locks(), Mask: x.mask, Now: b.config.Now,
-		Sink: b.sink, Cleanup: b.cleanup, Release: x.guests.release,
+		Sink: b.sink, Cleanup: b.cleanup, Release: x.guests.release, UndoTimeout: undoTimeout,
 	})
 	if err != nil {
 		return nil, err
@@ -73,6 +75,10 @@ func (b *prepared) execute(ctx context.Context, adopt bool) (*Report, error) {
 	}
 	return x.report(ctx, result, written, b.config.Now().Sub(started))
 }
+
+// undoTimeout is how long the removal of what one step left may take: for a plugin that can
+// be a resource far away.
+const undoTimeout = 10 * time.Minute
 
 // begin records the run, with all that resuming it takes.
 func (x *execution) begin(ctx context.Context, adopt bool) error {
@@ -190,11 +196,35 @@ func (x *execution) work(ctx context.Context, a *run.Attempt, n *plan.Node) (ste
 
 // runStep runs a step. Its outputs are kept and shown, so no secret may stay in them.
 func (x *execution) runStep(ctx context.Context, n *plan.Node, t *step.Target, config json.RawMessage) (step.Outputs, error) {
+	if err := validateNow(ctx, n, config); err != nil {
+		return nil, err
+	}
 	out, err := n.Def.Run(ctx, t, config)
 	for name, v := range out {
 		out[name] = x.masked(v)
 	}
 	return out, err
+}
+
+// validateNow asks a step about a config that had to wait for outputs: planning couldn't.
+func validateNow(ctx context.Context, n *plan.Node, config json.RawMessage) error {
+	if n.Def.Validate == nil || len(n.Step.With.Steps()) == 0 {
+		return nil
+	}
+	problems, err := n.Def.Validate(ctx, config)
+	if err != nil {
+		return fmt.Errorf("check the configuration: %w", err)
+	}
+	var errs []error
+	for _, p := range problems {
+		if !p.Warning {
+			errs = append(errs, fmt.Errorf("with%s: %s", p.Pointer, p.Message))
+		}
+	}
+	if len(errs) > 0 {
+		return &step.Permanent{Err: errors.Join(errs...)}
+	}
+	return nil
 }
 
 // masked hides secrets in the strings of a JSON value.
@@ -279,9 +309,12 @@ func (x *execution) imageStep(ctx context.Context, a *run.Attempt, n *plan.Node)
 	t.Image = &info
 	switch n.Kind {
 	case plan.KindTest:
-		if t.Machine, err = x.guests.get(ctx, a, n, info); err != nil {
+		guest, done, err := x.guests.get(ctx, a, n, info)
+		if err != nil {
 			return nil, err
 		}
+		defer done()
+		t.Machine = guest
 	case plan.KindDeliver: // has the files, and nothing to say about the catalog
 	default:
 		t.Registry = &registry{execution: x, attempt: a, image: n.Image, info: info}

@@ -23,7 +23,7 @@ type guests struct {
 }
 
 type sharedGuest struct {
-	mu    sync.Mutex // one test at a time: a machine takes one call at a time
+	mu    sync.Mutex // held for the length of a test: they share files and ports
 	guest builder.Guest
 	log   *os.File
 }
@@ -31,8 +31,9 @@ type sharedGuest struct {
 func guestName(n *plan.Node) string { return "guest " + n.Image.Name + " " + n.Firmware }
 
 // get boots the image unless it runs already. A test that is tried again gets a fresh guest.
-func (g *guests) get(ctx context.Context, a *run.Attempt, n *plan.Node, info step.ImageInfo) (step.Guest, error) {
-	name, img := guestName(n), n.Image
+// The guest is the caller's alone until it calls done.
+func (g *guests) get(ctx context.Context, a *run.Attempt, n *plan.Node, info step.ImageInfo) (_ step.Guest, done func(), err error) {
+	name := guestName(n)
 	g.mu.Lock()
 	s := g.open[name]
 	if s == nil {
@@ -41,31 +42,39 @@ func (g *guests) get(ctx context.Context, a *run.Attempt, n *plan.Node, info ste
 	}
 	g.mu.Unlock()
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	if err := g.boot(ctx, a, n, info, s); err != nil {
+		s.mu.Unlock()
+		return nil, nil, err
+	}
+	return s.guest, s.mu.Unlock, nil
+}
+
+func (g *guests) boot(ctx context.Context, a *run.Attempt, n *plan.Node, info step.ImageInfo, s *sharedGuest) error {
+	name, img := guestName(n), n.Image
 	if s.guest != nil && a.Number == 1 {
-		return s.guest, nil
+		return nil
 	}
 	if s.guest != nil {
 		// What made the test fail may have ended the guest, or spoilt it.
 		err := errors.Join(s.guest.Close(), s.log.Close())
 		s.guest = nil
 		if err != nil {
-			return nil, err
+			return err
 		}
 	}
 	path := filepath.Join(g.x.logs, run.LogName(img.Name+"/console-"+n.Firmware))
 	log, err := os.Create(path)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	guest, err := g.x.builderOf(img.Pipeline).Boot(ctx, a.Shared(name), builder.BootRequest{
 		Image: info, Arch: img.Pipeline.Arch, Firmware: n.Firmware, Log: g.x.mask.Writer(log),
 	})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("boot the image (console: %s): %w", path, err), log.Close())
+		return errors.Join(fmt.Errorf("boot the image (console: %s): %w", path, err), log.Close())
 	}
 	s.guest, s.log = guest, log
-	return guest, nil
+	return nil
 }
 
 // release ends a guest; run calls it when no test can need it any more.

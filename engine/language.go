@@ -15,6 +15,7 @@ import (
 	"github.com/gildhq/gild/engine/plan"
 	"github.com/gildhq/gild/engine/spec"
 	"github.com/gildhq/gild/engine/step"
+	"golang.org/x/sync/errgroup"
 )
 
 // Plugins finds the steps of plugins that gild.lock names. Safe for concurrent use.
@@ -25,6 +26,9 @@ type Plugins interface {
 	Cleanup(ctx context.Context, plugin string, r step.Resource) error
 	// Sweep lists what dead processes of gild left of plugins, and removes it unless dry.
 	Sweep(ctx context.Context, dry bool) ([]step.Resource, error)
+	// Withhold names variables of the environment that no plugin may see from now on,
+	// whatever its manifest says: pipelines take secrets from them.
+	Withhold(names []string)
 }
 
 // Language is what pipeline files are read with: the built-in steps, the plugins that
@@ -35,8 +39,8 @@ type Language struct {
 	plugins     Plugins
 	unsupported func(*spec.Pipeline) diag.List
 
-	mu    sync.Mutex
-	byDir map[string]*spec.Catalog // by folder of a lock file
+	mu     sync.Mutex
+	byLock map[string]*spec.Catalog // by folder and text of a lock file
 }
 
 // NewLanguage compiles the schemas of the built-in steps. Without plugins (nil) a file
@@ -46,7 +50,7 @@ func NewLanguage(steps []step.Step, plugins Plugins, unsupported func(*spec.Pipe
 	if err != nil {
 		return nil, err
 	}
-	l := &Language{builtin: map[string]step.Step{}, base: base, plugins: plugins, unsupported: unsupported, byDir: map[string]*spec.Catalog{}}
+	l := &Language{builtin: map[string]step.Step{}, base: base, plugins: plugins, unsupported: unsupported, byLock: map[string]*spec.Catalog{}}
 	for _, s := range steps {
 		l.builtin[s.Name] = s
 	}
@@ -77,27 +81,42 @@ func (l *Language) with(ctx context.Context, dir string, locked *lock.File) (*sp
 	if len(locked.Plugins) == 0 || l.plugins == nil {
 		return l.base, nil
 	}
+	id := dir + "\x00" + string(locked.Text())
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if c, ok := l.byDir[dir]; ok {
+	c, ok := l.byLock[id]
+	l.mu.Unlock()
+	if ok {
 		return c, nil
 	}
-	var found []step.Step
-	missing := map[string]error{}
-	for _, name := range slices.Sorted(maps.Keys(locked.Plugins)) {
-		steps, err := l.plugins.Steps(ctx, name, locked.Plugins[name])
-		if err != nil {
-			missing[name] = err
-			continue
-		}
-		found = append(found, steps...)
-	}
+	found, missing := l.find(ctx, locked)
 	c, err := l.base.With(found, missing)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", locked.Path(), err)
 	}
-	l.byDir[dir] = c
+	if len(missing) == 0 {
+		l.mu.Lock()
+		l.byLock[id] = c
+		l.mu.Unlock()
+	}
 	return c, ctx.Err()
+}
+
+// find asks all plugins of a lock file, side by side, for their steps.
+func (l *Language) find(ctx context.Context, locked *lock.File) ([]step.Step, map[string]error) {
+	names := slices.Sorted(maps.Keys(locked.Plugins))
+	steps, errs := make([][]step.Step, len(names)), make([]error, len(names))
+	var asking sync.WaitGroup
+	for i, name := range names {
+		asking.Go(func() { steps[i], errs[i] = l.plugins.Steps(ctx, name, locked.Plugins[name]) })
+	}
+	asking.Wait()
+	missing := map[string]error{}
+	for i, name := range names {
+		if errs[i] != nil {
+			missing[name] = errs[i]
+		}
+	}
+	return slices.Concat(steps...), missing
 }
 
 // catalogs finds the steps for every file of a request. It keeps the lock files it read:
@@ -143,27 +162,42 @@ func (l *Language) Validate(ctx context.Context, req Request) (diag.List, error)
 	return diags, ctx.Err()
 }
 
-// checkConfigs asks the steps of one file's pipelines what they think of their configs.
-func checkConfigs(ctx context.Context, c *spec.Catalog, pipelines []*spec.Pipeline) diag.List {
+// checkConfigs asks the steps of pipelines what they think of their configs, side by side:
+// each may be a process that has to start. A config that waits for outputs is checked when
+// it has them.
+func checkConfigs(ctx context.Context, lookup func(*spec.Pipeline, string) (step.Step, bool), pipelines []*spec.Pipeline) diag.List {
+	var mu sync.Mutex
 	var diags diag.List
 	told := map[string]bool{} // the cells of a matrix make the same mistakes
+	var asking errgroup.Group
+	asking.SetLimit(maxAsking)
 	for _, p := range pipelines {
 		for i := range p.Steps {
 			s := &p.Steps[i]
-			def, _ := c.Step(s.Uses)
+			def, _ := lookup(p, s.Uses)
 			if def.Validate == nil || s.Skip != "" || len(s.With.Steps()) > 0 {
 				continue
 			}
-			for _, d := range checkConfig(ctx, def, s) {
-				if key := fmt.Sprint(d.Pos, d.Message); !told[key] {
-					told[key] = true
-					diags = append(diags, d)
+			asking.Go(func() error {
+				found := checkConfig(ctx, def, s)
+				mu.Lock()
+				defer mu.Unlock()
+				for _, d := range found {
+					if key := fmt.Sprint(d.Pos, d.Message); !told[key] {
+						told[key] = true
+						diags = append(diags, d)
+					}
 				}
-			}
+				return nil
+			})
 		}
 	}
+	_ = asking.Wait() // what went wrong is a diagnostic
 	return diags
 }
+
+// maxAsking bounds how many steps are asked at once.
+const maxAsking = 16
 
 func checkConfig(ctx context.Context, def step.Step, s *spec.Step) diag.List {
 	var diags diag.List

@@ -41,7 +41,9 @@ func (fakePlugins) Steps(_ context.Context, name string, _ lock.Plugin) ([]step.
 
 func (fakePlugins) Cleanup(context.Context, string, step.Resource) error { return nil }
 func (fakePlugins) Sweep(context.Context, bool) ([]step.Resource, error) { return nil, nil }
-func supported(*spec.Pipeline) diag.List                                 { return nil }
+func (fakePlugins) Withhold([]string)                                    {}
+
+func supported(*spec.Pipeline) diag.List { return nil }
 
 const locked = `gild: 1
 plugins:

@@ -42,11 +42,17 @@ func (s *sources) lock(path string) (*lock.File, error) {
 	return lock.Read(filepath.Dir(path))
 }
 
-// keepLocks keeps the lock files as they are now: resuming the run needs them.
-func (b *prepared) keepLocks() {
+// keepLocks keeps the lock files as this run uses them, whatever others write into them:
+// resuming it needs them.
+func (b *prepared) keepLocks() error {
 	for path, l := range b.lockMap {
-		b.src.Locks[path] = l.Text()
+		text, err := l.Encode()
+		if err != nil {
+			return err
+		}
+		b.src.Locks[path] = text
 	}
+	return nil
 }
 
 // saveLocks writes all lock files that changed.

@@ -43,7 +43,7 @@ var _ plan.Env = (*prepared)(nil)
 
 // prepare resolves and plans. It returns nil, without an error, when the diagnostics
 // have errors.
-func (e *Engine) prepare(ctx context.Context, src sources, sink event.Sink) (*prepared, diag.List, error) {
+func (e *Engine) prepare(ctx context.Context, run string, src sources, sink event.Sink) (*prepared, diag.List, error) {
 	catalogs, err := e.language.catalogs(ctx, &src)
 	if err != nil {
 		return nil, nil, err
@@ -53,13 +53,13 @@ func (e *Engine) prepare(ctx context.Context, src sources, sink event.Sink) (*pr
 		return nil, diags, ctx.Err()
 	}
 	b := &prepared{
-		Engine: e, src: src, sink: sink, secrets: newSecrets(),
+		Engine: e, run: run, src: src, sink: sink, secrets: newSecrets(),
 		projects: map[string]*plan.Project{}, abs: map[string]string{}, lockMap: map[string]*lock.File{},
 	}
 	for _, f := range src.Files {
 		b.abs[f.Path] = f.Abs
 	}
-	options := plan.Options{Selection: src.Request.Selection}
+	options := plan.Options{Run: run, Selection: src.Request.Selection}
 	options.Steps = func(p *spec.Pipeline, name string) (step.Step, bool) {
 		return catalogs[filepath.Dir(b.abs[p.File])].Step(name)
 	}
@@ -215,12 +215,7 @@ func (b *prepared) find(ctx context.Context, n *plan.Node) (step.Outputs, bool, 
 	case plan.KindFiles:
 		info, ok, err := maker.FindImage(n.Image.DiskKey)
 		return nil, ok && hasFormats(info, n.Image.Pipeline.Local.Formats), err
-	case plan.KindTest:
-		return b.journal.Result(ctx, n.Key)
-	case plan.KindDeliver:
-		if !n.Def.Cacheable {
-			return nil, false, nil
-		}
+	case plan.KindTest, plan.KindDeliver:
 		return b.journal.Result(ctx, n.Key)
 	case plan.KindPublish:
 		return b.findPublished(ctx, n)
@@ -243,14 +238,10 @@ func allStored(maker builder.Builder, keys []string) (bool, error) {
 }
 
 func (b *prepared) findStep(ctx context.Context, maker builder.Builder, n *plan.Node) (step.Outputs, bool, error) {
-	def := n.Def
-	if !def.Cacheable {
-		return nil, false, nil
-	}
 	if ok, err := maker.HasState(n.Key); err != nil || !ok {
 		return nil, false, err
 	}
-	if len(def.Outputs) == 0 {
+	if len(n.Def.Outputs) == 0 {
 		return nil, true, nil
 	}
 	return b.journal.Result(ctx, n.Key)

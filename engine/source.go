@@ -166,7 +166,6 @@ func (l *Language) resolve(ctx context.Context, src sources, catalogs map[string
 			for _, p := range r.pipelines {
 				r.diags = append(r.diags, l.unsupported(p)...)
 			}
-			r.diags = append(r.diags, checkConfigs(ctx, syntax, r.pipelines)...)
 			for _, check := range checks {
 				ds, err := check(f.Abs, syntax, r.pipelines)
 				if err != nil {
@@ -183,8 +182,36 @@ func (l *Language) resolve(ctx context.Context, src sources, catalogs map[string
 		pipelines = append(pipelines, r.pipelines...)
 		diags = append(diags, r.diags...)
 	}
+	diags = append(diags, l.askSteps(ctx, src, catalogs, pipelines)...)
 	diags.Sort()
 	return pipelines, diags
+}
+
+// askSteps has the steps check their configs. Before any plugin is started, the variables
+// that hold secrets are withheld from all.
+func (l *Language) askSteps(ctx context.Context, src sources, catalogs map[string]*spec.Catalog, pipelines []*spec.Pipeline) diag.List {
+	folders := map[string]string{}
+	for _, f := range src.Files {
+		folders[f.Path] = filepath.Dir(f.Abs)
+	}
+	var secret []string
+	for _, p := range pipelines {
+		for _, s := range p.Secrets {
+			if s.Source == "env" {
+				secret = append(secret, s.Ref)
+			}
+		}
+	}
+	if l.plugins != nil {
+		l.plugins.Withhold(secret)
+	}
+	diags := checkConfigs(ctx, func(p *spec.Pipeline, name string) (step.Step, bool) {
+		return catalogs[folders[p.File]].Step(name)
+	}, pipelines)
+	for _, f := range src.Files {
+		fillFrom(diags, f)
+	}
+	return diags
 }
 
 // unsupported asks the builder that a pipeline chooses.

@@ -89,6 +89,8 @@ func (documentedPlugins) Steps(_ context.Context, name string, _ lock.Plugin) ([
 
 func (documentedPlugins) Cleanup(context.Context, string, step.Resource) error { return nil }
 
+func (documentedPlugins) Withhold([]string) {}
+
 func (documentedPlugins) Sweep(context.Context, bool) ([]step.Resource, error) { return nil, nil }
 
 // goPackage is what `go list -json` says of a package.

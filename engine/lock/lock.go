@@ -153,18 +153,27 @@ func (f *File) Save() (changed bool, err error) {
 	if err := f.merge(before); err != nil {
 		return false, err
 	}
+	text, err := f.Encode()
+	if err != nil {
+		return false, err
+	}
+	if err := atomicfile.Write(f.path, filepath.Dir(f.path), text, 0o644); err != nil {
+		return false, fmt.Errorf("write %s: %w", f.path, err)
+	}
+	f.text = text
+	return true, nil
+}
+
+// Encode returns the text that Save would write if nobody else did.
+func (f *File) Encode() ([]byte, error) {
 	var buf bytes.Buffer
 	buf.WriteString(header)
 	enc := yaml.NewEncoder(&buf)
 	enc.SetIndent(2)
 	if err := errors.Join(enc.Encode(f), enc.Close()); err != nil {
-		return false, err
+		return nil, fmt.Errorf("encode %s: %w", f.path, err)
 	}
-	if err := atomicfile.Write(f.path, filepath.Dir(f.path), buf.Bytes(), 0o644); err != nil {
-		return false, fmt.Errorf("write %s: %w", f.path, err)
-	}
-	f.text = buf.Bytes()
-	return true, nil
+	return buf.Bytes(), nil
 }
 
 // merge takes over what is in the file now and wasn't when it was read.

@@ -283,6 +283,9 @@ func (g *imageGraph) step(s *spec.Step, kind Kind, needs []string) *Node {
 		parts["when"] = digest(s.When.Canonical())
 	}
 	g.ownParts(parts, def, s)
+	if !g.cacheable(def, s, kind) {
+		parts["run (the step isn't cacheable)"] = g.opts.Run
+	}
 	g.upstream(parts, needs)
 	for _, id := range g.outputs(parts, s) {
 		if !slices.Contains(needs, id) {
@@ -301,18 +304,28 @@ func (g *imageGraph) step(s *spec.Step, kind Kind, needs []string) *Node {
 	return g.add(n)
 }
 
-// ownParts adds what the step itself says decides over its result. A config that waits
-// for outputs is decided by their keys.
+// cacheable tells whether a key says all about a step. A step that names more parts of its
+// key can't, while its config waits for outputs. The engine knows how to look for its own.
+func (g *imageGraph) cacheable(def step.Step, s *spec.Step, kind Kind) bool {
+	switch {
+	case kind == KindPublish, kind == KindCopy, kind == KindRetain, s.Skip != "":
+		return true
+	case def.KeyParts != nil && len(s.With.Steps()) > 0:
+		return false
+	}
+	return def.Cacheable
+}
+
+// ownParts adds what the step itself says decides over its result.
 func (g *imageGraph) ownParts(parts map[string]string, def step.Step, s *spec.Step) {
-	if def.KeyParts == nil || s.Skip != "" || len(s.With.Steps()) > 0 {
+	own, asked := g.own[s]
+	if !asked {
 		return
 	}
-	own, err := def.KeyParts(g.ctx, s.With.Canonical())
-	if err != nil {
-		g.diags.Addf(s.Pos, "step-failed", "", "ask %s what decides over its result: %v", s.Uses, err)
-		return
+	if own.err != nil {
+		g.diags.Addf(s.Pos, "step-failed", "", "ask %s what decides over its result: %v", s.Uses, own.err)
 	}
-	for name, value := range own {
+	for name, value := range own.parts {
 		parts["its "+name] = digest([]byte(value))
 	}
 }

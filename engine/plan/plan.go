@@ -8,12 +8,14 @@ package plan
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/gildhq/gild/engine/builder"
 	"github.com/gildhq/gild/engine/diag"
 	"github.com/gildhq/gild/engine/spec"
 	"github.com/gildhq/gild/engine/step"
+	"golang.org/x/sync/errgroup"
 )
 
 // Kind is what a node does.
@@ -138,6 +140,9 @@ type Selection struct {
 type Options struct {
 	// Steps finds what a pipeline may use, and what the engine places itself.
 	Steps func(p *spec.Pipeline, name string) (step.Step, bool)
+	// Run names the run that is planned: part of the key of what isn't cacheable, so that
+	// nothing but the run itself finds it.
+	Run string
 	// Epoch is SOURCE_DATE_EPOCH, or zero to use the base's clock.
 	Epoch     time.Time
 	Selection Selection
@@ -147,6 +152,7 @@ type Options struct {
 // them the plan is nil.
 func Build(ctx context.Context, pipelines []*spec.Pipeline, env Env, o Options) (*Plan, diag.List, error) {
 	b := &build{ctx: ctx, env: env, opts: o, byID: map[string]*Node{}, images: map[*spec.Pipeline]*Image{}}
+	b.own = b.askForParts(pipelines)
 	ordered := b.order(pipelines)
 	if b.diags.HasErrors() {
 		b.diags.Sort()
@@ -181,7 +187,44 @@ type build struct {
 	byID   map[string]*Node
 	images map[*spec.Pipeline]*Image
 	list   []*Image
+	own    map[*spec.Step]ownParts
 }
+
+// ownParts is what a step answered when it was asked for parts of its key.
+type ownParts struct {
+	parts map[string]string
+	err   error
+}
+
+// askForParts asks all steps that add to their keys, side by side: each may be a process
+// that has to start. A config that waits for outputs can't be asked about.
+func (b *build) askForParts(pipelines []*spec.Pipeline) map[*spec.Step]ownParts {
+	var mu sync.Mutex
+	var asking errgroup.Group
+	asking.SetLimit(maxAsking)
+	own := map[*spec.Step]ownParts{}
+	for _, p := range pipelines {
+		for i := range p.Steps {
+			s := &p.Steps[i]
+			def, _ := b.opts.Steps(p, s.Uses)
+			if def.KeyParts == nil || s.Skip != "" || len(s.With.Steps()) > 0 {
+				continue
+			}
+			asking.Go(func() error {
+				parts, err := def.KeyParts(b.ctx, s.With.Canonical())
+				mu.Lock()
+				own[s] = ownParts{parts, err}
+				mu.Unlock()
+				return nil
+			})
+		}
+	}
+	_ = asking.Wait() // each answer holds its own error
+	return own
+}
+
+// maxAsking bounds how many steps are asked at once.
+const maxAsking = 16
 
 func (b *build) add(n *Node) *Node {
 	b.nodes = append(b.nodes, n)

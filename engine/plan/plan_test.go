@@ -2,7 +2,9 @@ package plan_test
 
 import (
 	"context"
+	"encoding/json"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -431,5 +433,56 @@ func TestChangedInputIsNoticed(t *testing.T) {
 	}
 	if !strings.Contains(readErr.Error(), "changed while the build ran") {
 		t.Errorf("reading a changed file gave %v", readErr)
+	}
+}
+
+// TestUncacheableSteps: what a key can't tell all about is another node in each run, and so
+// is what stands on it; the rest keeps its key.
+func TestUncacheableSteps(t *testing.T) {
+	t.Parallel()
+	asked := 0
+	kinds := maps.Clone(steps)
+	kinds["fresh"] = step.Step{Name: "fresh", Version: "1", Effect: step.Machine, Schema: []byte(`{}`)}
+	kinds["keyed"] = step.Step{
+		Name: "keyed", Version: "1", Effect: step.Machine, Schema: []byte(`{}`), Cacheable: true,
+		KeyParts: func(context.Context, json.RawMessage) (map[string]string, error) {
+			asked++
+			return map[string]string{"tool": "1.0"}, nil
+		},
+	}
+	plans := func(uses string) (first, second *plan.Plan) {
+		pipeline := func() *spec.Pipeline {
+			p := web()
+			p.Steps[1].Uses = uses
+			p.Steps[2].Needs = []string{"b"}
+			return p
+		}
+		make := func(run string) *plan.Plan {
+			o := plan.Options{Run: run, Steps: func(_ *spec.Pipeline, name string) (step.Step, bool) { s, ok := kinds[name]; return s, ok }}
+			p, diags, err := plan.Build(t.Context(), []*spec.Pipeline{pipeline()}, newWorld(t, nil), o)
+			if err != nil || len(diags) > 0 {
+				t.Fatalf("plan: %v, %v", err, diags)
+			}
+			return p
+		}
+		return make("one"), make("two")
+	}
+	for _, c := range []struct {
+		uses string
+		same map[string]bool // by node
+	}{
+		{"shell", map[string]bool{"web/a": true, "web/b": true, "web/c": true, "web/disk": true}},
+		{"keyed", map[string]bool{"web/a": true, "web/b": true, "web/c": true, "web/disk": true}},
+		{"fresh", map[string]bool{"web/a": true, "web/b": false, "web/c": false, "web/disk": false}},
+	} {
+		first, second := plans(c.uses)
+		for id, same := range c.same {
+			if got := first.Node(id).Key == second.Node(id).Key; got != same {
+				t.Errorf("%s: %s has the same key in two runs: %v, want %v", c.uses, id, got, same)
+			}
+		}
+	}
+	if asked != 2 {
+		t.Errorf("the keyed step was asked %d times, want once for each plan", asked)
 	}
 }

@@ -213,14 +213,15 @@ func (j *job) progress() func(done, total int64, unit string) {
 	const pause = 100 * time.Millisecond
 	var mu sync.Mutex
 	var last time.Time
+	ended := false // the last that was told was the end
 	return func(done, total int64, unit string) {
 		mu.Lock()
 		defer mu.Unlock()
 		now := j.r.now()
-		if !last.IsZero() && done != total && now.Sub(last) < pause {
+		if !last.IsZero() && (done != total || ended) && now.Sub(last) < pause {
 			return
 		}
-		last = now
+		last, ended = now, done == total
 		j.r.out.emit(event.Event{Kind: event.NodeProgress, Node: j.ID, Attempt: j.attempt, Done: done, Total: total, Unit: j.r.clean(unit)})
 	}
 }
