@@ -59,7 +59,7 @@ func (m *Manager) Install(ctx context.Context, l *lock.File, req InstallRequest)
 	if src, err = m.fromLock(l, src, req.Dir); err != nil {
 		return Change{}, err
 	}
-	got, err := m.collect(ctx, l, src, source.Request{Platforms: req.Platforms, SHA256: req.SHA256}, req.AllowHTTP)
+	got, err := m.collect(ctx, l, src, source.Request{Platforms: req.Platforms, SHA256: req.SHA256}, req.AllowHTTP, nil)
 	if err != nil {
 		return Change{}, err
 	}
@@ -108,8 +108,9 @@ type gotten struct {
 	content store.Content
 }
 
-// collect fetches a source into the store, by platform.
-func (m *Manager) collect(ctx context.Context, l *lock.File, src source.Source, req source.Request, allowHTTP bool) (_ map[string]gotten, err error) {
+// collect fetches a source into the store, by platform. What wanted, if there is one, says no
+// to doesn't get there.
+func (m *Manager) collect(ctx context.Context, l *lock.File, src source.Source, req source.Request, allowHTTP bool, wanted func(source.Item) (bool, error)) (_ map[string]gotten, err error) {
 	dir, err := lockDir(l)
 	if err != nil {
 		return nil, err
@@ -127,6 +128,13 @@ func (m *Manager) collect(ctx context.Context, l *lock.File, src source.Source, 
 	}
 	got := map[string]gotten{}
 	for _, item := range items {
+		if wanted != nil {
+			if ok, err := wanted(item); err != nil {
+				return nil, err
+			} else if !ok {
+				continue
+			}
+		}
 		c, err := m.store.Add(ctx, item.Path)
 		if err != nil {
 			return nil, fmt.Errorf("install plugin from %s: %w", item.Source, err)

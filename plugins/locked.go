@@ -10,6 +10,7 @@ import (
 
 	"github.com/gildhq/gild/engine/lock"
 	"github.com/gildhq/gild/plugins/source"
+	"github.com/gildhq/gild/plugins/store"
 )
 
 // LockedRequest says where the content of locked plugins may come from.
@@ -106,7 +107,16 @@ func (m *Manager) provide(ctx context.Context, l *lock.File, name, platform stri
 		src = src.For(platform)
 		ask.Platforms = []string{platform}
 	}
-	got, err := m.collect(ctx, l, src, ask, req.AllowHTTP)
+	// What differs must not get into the store, where its digest alone would let it be used.
+	var changed error
+	locked := func(item source.Item) (bool, error) {
+		got, err := store.Digest(item.Path)
+		if err == nil && got != on.Digest {
+			changed = &ChangedError{Name: name, Platform: platform, Source: item.Source, Want: on.Digest, Got: got}
+		}
+		return got == on.Digest, err
+	}
+	got, err := m.collect(ctx, l, src, ask, req.AllowHTTP, locked)
 	if err != nil {
 		return false, fmt.Errorf("plugin %s: %w", name, err)
 	}
@@ -114,11 +124,9 @@ func (m *Manager) provide(ctx context.Context, l *lock.File, name, platform stri
 		if g.content.Digest == on.Digest {
 			return false, nil
 		}
+		changed = &ChangedError{Name: name, Platform: platform, Source: g.source, Want: on.Digest, Got: g.content.Digest}
 	}
-	for _, g := range got {
-		err = &ChangedError{Name: name, Platform: platform, Source: g.source, Want: on.Digest, Got: g.content.Digest}
-	}
-	return false, err
+	return false, changed
 }
 
 // Update fetches a locked plugin again from its source and locks what it finds. sums are
@@ -138,7 +146,7 @@ func (m *Manager) Update(ctx context.Context, l *lock.File, name string, sums ma
 			return s == lock.AnyPlatform || p.Platforms[s].Source != ""
 		})
 	}
-	got, err := m.collect(ctx, l, src, ask, allowHTTP)
+	got, err := m.collect(ctx, l, src, ask, allowHTTP, nil)
 	if err != nil {
 		return Change{}, fmt.Errorf("plugin %s: %w", name, err)
 	}

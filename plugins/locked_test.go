@@ -138,6 +138,9 @@ func TestInstallLocked(t *testing.T) {
 		t.Errorf("changed: %v", err)
 	}
 	fails(t, err, changed.Want, changed.Got, `"gild plugin update acme/agent"`)
+	if _, err := os.Stat(filepath.Join(p.state, "plugins", "content", strings.TrimPrefix(changed.Got, "sha256:"))); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the changed plugin is in the state folder: %v", err)
+	}
 	if diff := cmp.Diff([]plugins.Installed{{Name: "acme/motd", Version: "1.0.0", Digest: motd}}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
