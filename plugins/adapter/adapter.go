@@ -74,7 +74,7 @@
 // A resource must be claimed before it is made: only when `claim` has returned will gild
 // remember it if everything is killed, and have it removed by the verb cleanup. That is
 // why a claim is a command and not an event. Cleanup finds a resource that is gone, or was
-// never made, in order. It is asked of the plugin's command; of each step's, in turn,
+// never made, in order, and one of a kind that it doesn't know. It is asked of the plugin's command; of each step's, in turn,
 // when the plugin has none.
 //
 // A call that isn't wanted any more gets SIGTERM, with all processes of its group, and

@@ -246,6 +246,9 @@ func checkCleanup(ctx context.Context, s *session) verdict {
 	if len(all) == 0 {
 		return skips("no run claims a resource")
 	}
+	if !slices.ContainsFunc(s.described.GetSteps(), (*pluginv1.StepType).GetCleans) {
+		return fails("%s %q is claimed, and no step says that it cleans up (cleans): gild doesn't let it claim", all[0].Kind, all[0].ID)
+	}
 	for _, r := range all {
 		for _, time := range []string{"first", "second"} {
 			if err := s.cleanup(ctx, r); err != nil {

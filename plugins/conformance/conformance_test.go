@@ -147,6 +147,7 @@ func TestFaults(t *testing.T) {
 		{stubborn, "cancel", "goes on 3s after Cancel"},
 		{shared, "side-by-side", "log of the other"},
 		{crossed, "side-by-side", "beside another run"},
+		{careless, "cleanup", "no step says that it cleans up"},
 		{once, "cleanup", "second Cleanup of note"},
 		{leaky, "bounded", "open files"},
 		{greedy, "bounded", "MiB"},

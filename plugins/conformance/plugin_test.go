@@ -51,6 +51,7 @@ const (
 	undocumented = "undocumented" // has an example with a mistake
 	lenient      = "lenient"      // takes a bad config
 	fickle       = "fickle"       // validates differently each time
+	careless     = "careless"     // claims, and doesn't say that it cleans up
 	unkeyed      = "unkeyed"      // adds its process id to the key
 	obliging     = "obliging"     // runs any step
 	fragile      = "fragile"      // dies of a broken config
@@ -204,6 +205,7 @@ func (p *testPlugin) Describe(context.Context, *pluginv1.DescribeRequest) (*plug
 			"properties":{"text":{"type":"string","description":"` + description + `"}}}`),
 		Outputs:  map[string]string{"bytes": "integer"},
 		Sections: []string{"customize"}, Cacheable: true, Validates: true, Keyed: true,
+		Cleans: p.mode != careless,
 	}}
 	return d, nil
 }

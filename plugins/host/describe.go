@@ -48,6 +48,24 @@ func (h *Host) Describe(ctx context.Context, c store.Content) (*pluginv1.Describ
 	return d, nil
 }
 
+// recall makes the plugin known by name if its description is kept. It starts nothing.
+func (h *Host) recall(c store.Content) error {
+	h.mu.Lock()
+	known := h.described[c.Digest] != nil
+	h.mu.Unlock()
+	if known {
+		return nil
+	}
+	d, ok, err := h.kept(c)
+	if err != nil || !ok {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.described[c.Digest] = d
+	return nil
+}
+
 func (h *Host) ask(ctx context.Context, c store.Content) (*pluginv1.DescribeResponse, error) {
 	const name = "describe"
 	d, err := call(ctx, h, c, name, h.cfg.CallTimeout,

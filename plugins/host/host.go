@@ -11,8 +11,10 @@
 // made. It sees no variable of gild's environment but those its manifest names, has its own
 // process group, an empty standard input, limits on memory and open files, and no way to
 // the machine but plugins/broker. Everything it sends has a bound, every call has an end,
-// and whatever it starts is gone when it is. What it can't be kept from is what its user
-// may do: it runs as the user of gild.
+// and what it starts is ended with it: its process group, and every process that still has
+// the mark in its environment. One that left the group and cleared its environment is not
+// found, and goes on. What a plugin can't be kept from is what its user may do: it runs as
+// the user of gild.
 //
 // The package never installs a plugin and never decides which one to use.
 package host

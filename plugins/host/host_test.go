@@ -226,3 +226,28 @@ func TestRunIsRefused(t *testing.T) {
 		t.Errorf("%v, want it cancelled", err)
 	}
 }
+
+// A plugin's steps have a Cleanup when it says that it has: without one, nothing is claimed.
+func TestCleans(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, nil)
+	for how, want := range map[string]bool{"serve": true, "no-cleanup": false} {
+		s, _ := started(t, h, plugin{args: []string{how}})
+		if got := s.Cleanup != nil; got != want {
+			t.Errorf("%s: the step has a Cleanup: %v, want %v", how, got, want)
+		}
+	}
+}
+
+// After a crash, what cleans up names the plugin as people know it.
+func TestCleanupNamesThePlugin(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, nil)
+	_, c := started(t, h, plugin{})
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := newHost(t, func(cfg *Config) { cfg.Dir, cfg.Store = h.cfg.Dir, h.cfg.Store })
+	err := again.Cleanup(context.Background(), c, step.Resource{Kind: "lease", ID: "soon"})
+	wantError(t, err, "plugin acme/test 1.2.3: cleanup: ")
+}

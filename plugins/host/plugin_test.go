@@ -121,7 +121,8 @@ func (s *stepServer) Describe(context.Context, *pluginv1.DescribeRequest) (*plug
 		select {}
 	}
 	return &pluginv1.DescribeResponse{Name: "acme/test", Version: "1.2.3", Steps: []*pluginv1.StepType{{
-		Name: "acme/test", Summary: "does as it is told", Doc: "Help.", Schema: []byte(testSchema),
+		Cleans: s.how != "no-cleanup",
+		Name:   "acme/test", Summary: "does as it is told", Doc: "Help.", Schema: []byte(testSchema),
 		Outputs: map[string]string{"text": "string"}, Sections: []string{"customize"},
 		Cacheable: true, Validates: true, Keyed: true,
 	}}}, nil

@@ -35,6 +35,12 @@ func (h *Host) Steps(ctx context.Context, c store.Content) ([]step.Step, error) 
 	for _, t := range d.GetSteps() {
 		steps = append(steps, h.step(c, d.GetName(), t))
 	}
+	// A resource may be of any step of the plugin; without a Cleanup nothing can be claimed.
+	if slices.ContainsFunc(d.GetSteps(), (*pluginv1.StepType).GetCleans) {
+		for i := range steps {
+			steps[i].Cleanup = func(ctx context.Context, r step.Resource) error { return h.Cleanup(ctx, c, r) }
+		}
+	}
 	return steps, nil
 }
 
@@ -52,7 +58,6 @@ func (h *Host) step(c store.Content, plugin string, t *pluginv1.StepType) step.S
 		Run: func(ctx context.Context, target *step.Target, config json.RawMessage) (step.Outputs, error) {
 			return h.run(ctx, c, t, target, config)
 		},
-		Cleanup: func(ctx context.Context, r step.Resource) error { return h.Cleanup(ctx, c, r) },
 	}
 	for _, name := range t.GetSections() {
 		s.Sections = append(s.Sections, step.Section(name))
@@ -76,10 +81,15 @@ func (h *Host) step(c store.Content, plugin string, t *pluginv1.StepType) step.S
 // Cleanup asks a plugin to remove a resource that one of its steps claimed. It may take up
 // to 10 minutes.
 func (h *Host) Cleanup(ctx context.Context, c store.Content, r step.Resource) error {
+	// Only for its name in errors: after a crash nothing else has asked for it.
+	unread := h.recall(c)
 	_, err := call(ctx, h, c, "cleanup", cleanupTime,
 		func(p *process) asker[*pluginv1.CleanupRequest, *pluginv1.CleanupResponse] { return p.rpc.Cleanup },
 		&pluginv1.CleanupRequest{Resource: &pluginv1.Resource{Kind: r.Kind, Id: r.ID, Note: r.Note}})
-	return err
+	if err != nil {
+		return errors.Join(err, unread)
+	}
+	return nil
 }
 
 func (h *Host) validate(ctx context.Context, c store.Content, name string, config json.RawMessage) ([]step.Problem, error) {

@@ -83,6 +83,8 @@ type Plugin struct {
 	// Version is a semantic version, such as "1.2.0".
 	Version string
 	// Steps are what the plugin adds. Each is named like the plugin, or begins with the
-	// plugin's name and "/". A Cleanup of one step gets the resources of all of them.
+	// plugin's name and "/". A Cleanup of one step gets the resources of all of them; one
+	// of a kind that it doesn't know is no error. Steps can claim when at least one has a
+	// Cleanup.
 	Steps []Step
 }

@@ -3,6 +3,7 @@ package sdk
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"strconv"
@@ -43,7 +44,8 @@ func ServeService(s pluginv1.StepPluginServer) {
 	// Ctrl-C in a terminal reaches every process; it is gild that decides what ends. Asking
 	// for the signal, rather than ignoring it, keeps it as it was for programs started here.
 	signal.Notify(make(chan os.Signal, 1), os.Interrupt)
-	go endWithParent(os.Getenv(pluginv1.ParentEnv))
+	// go-plugin puts a stream to gild in the place of os.Stderr.
+	go endWithParent(os.Getenv(pluginv1.ParentEnv), os.Stderr)
 	plugin.Serve(serveConfig(s))
 }
 
@@ -60,13 +62,14 @@ func serveConfig(s pluginv1.StepPluginServer) *plugin.ServeConfig {
 
 // endWithParent ends the process when its parent isn't gild any more. A plugin without
 // gild has nobody to report to, and nobody else would end it.
-func endWithParent(parent string) {
+func endWithParent(parent string, stderr io.Writer) {
 	pid, err := strconv.Atoi(parent)
 	if err != nil {
 		return // not started by gild, but by a test
 	}
 	for range time.Tick(parentPoll) {
 		if os.Getppid() != pid {
+			fmt.Fprintf(stderr, "the plugin ends: gild isn't its parent: gild (process %d) has ended, or a wrapper started the plugin; a wrapper must exec the plugin\n", pid)
 			os.Exit(1)
 		}
 	}

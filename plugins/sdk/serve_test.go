@@ -70,6 +70,9 @@ func TestEndsWithGild(t *testing.T) {
 	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 1 {
 		t.Errorf("it ended with %v\n%s", err, stderr)
 	}
+	if want := "gild isn't its parent"; !strings.Contains(stderr.String(), want) || !strings.Contains(stderr.String(), "a wrapper must exec the plugin") {
+		t.Errorf("it said %q, want that %s", stderr, want)
+	}
 }
 
 // TestInterrupt sends Ctrl-C, which is not for the plugin, and then ends it.

@@ -62,7 +62,7 @@ func (s *server) Describe(context.Context, *pluginv1.DescribeRequest) (*pluginv1
 	for _, st := range s.plugin.Steps {
 		t := &pluginv1.StepType{
 			Name: st.Name, Summary: st.Summary, Doc: st.Doc, Schema: st.Schema, Outputs: maps.Clone(st.Outputs),
-			Cacheable: st.Cacheable, Validates: st.Validate != nil, Keyed: st.KeyParts != nil,
+			Cacheable: st.Cacheable, Validates: st.Validate != nil, Keyed: st.KeyParts != nil, Cleans: st.Cleanup != nil,
 		}
 		for _, section := range st.Sections {
 			t.Sections = append(t.Sections, string(section))
@@ -121,7 +121,7 @@ func (s *server) KeyParts(ctx context.Context, req *pluginv1.KeyPartsRequest) (*
 }
 
 // Cleanup implements pluginv1.StepPluginServer. The request doesn't say which step claimed
-// the resource, so every step that cleans up is asked.
+// the resource, so every step that cleans up is asked, and leaves alone what it doesn't know.
 func (s *server) Cleanup(ctx context.Context, req *pluginv1.CleanupRequest) (*pluginv1.CleanupResponse, error) {
 	r := Resource{Kind: req.GetResource().GetKind(), ID: req.GetResource().GetId(), Note: req.GetResource().GetNote()}
 	var errs []error
@@ -205,6 +205,7 @@ func (s *server) run(ctx context.Context, st Step, req *pluginv1.RunRequest, eve
 	if err != nil {
 		return nil, err
 	}
+	target.Claim = s.claim(client)
 	out, err := guard(s.stderr, func() (Outputs, error) { return st.Run(ctx, target, req.GetConfig()) })
 	if err != nil {
 		return nil, err
@@ -235,6 +236,18 @@ func (c *cancelled) Error() string { return c.err.Error() }
 // Unwrap returns what the step was stopped by and what it said.
 func (c *cancelled) Unwrap() []error { return []error{context.Canceled, c.err} }
 
+// claim refuses claims that nobody would clean up: they would stay open for ever.
+func (s *server) claim(client *broker.Client) func(context.Context, Resource) (func(context.Context) error, error) {
+	for _, st := range s.plugin.Steps {
+		if st.Cleanup != nil {
+			return client.Claim
+		}
+	}
+	return func(_ context.Context, r Resource) (func(context.Context) error, error) {
+		return nil, &Permanent{Err: fmt.Errorf("claim %s %q: no step of plugin %s has a Cleanup, so nothing would remove it", r.Kind, r.ID, s.plugin.Name)}
+	}
+}
+
 func newTarget(ctx context.Context, req *pluginv1.RunRequest, client *broker.Client, events *events) (*Target, error) {
 	inputs, err := client.Inputs(ctx, req.GetInputs())
 	if err != nil {
@@ -244,7 +257,7 @@ func newTarget(ctx context.Context, req *pluginv1.RunRequest, client *broker.Cli
 		Image: image(req.GetImage()), Inputs: inputs, Env: req.GetEnv(),
 		Log: events, Progress: events.progress,
 		Pipeline: PipelineInfo{Name: req.GetPipeline().GetName(), Release: req.GetPipeline().GetRelease(), Arch: req.GetPipeline().GetArch()},
-		Claim:    client.Claim, Attempt: int(req.GetAttempt()), Token: req.GetIdempotencyToken(),
+		Attempt:  int(req.GetAttempt()), Token: req.GetIdempotencyToken(),
 	}
 	if m := req.GetMachine(); m != nil {
 		t.Machine = client.Machine(m)

@@ -302,7 +302,6 @@ func TestCleanupRefuses(t *testing.T) {
 	t.Parallel()
 	sum := digest.FromString("x").String()
 	for name, r := range map[string]sdk.Resource{
-		"kind":      {Kind: "tmpdir", ID: "https://r.example/a:b@" + sum},
 		"no digest": {Kind: uploadKind, ID: "https://r.example/a:b"},
 		"no tag":    {Kind: uploadKind, ID: "https://r.example/a@" + sum},
 		"scheme":    {Kind: uploadKind, ID: "ftp://r.example/a:b@" + sum},
@@ -310,6 +309,10 @@ func TestCleanupRefuses(t *testing.T) {
 		if err := cleanup(t.Context(), r); err == nil {
 			t.Errorf("%s: %v was cleaned up", name, r)
 		}
+	}
+	// Another step of a plugin may have made it.
+	if err := cleanup(t.Context(), sdk.Resource{Kind: "tmpdir", ID: "https://r.example/a:b@" + sum}); err != nil {
+		t.Errorf("a resource of another kind: %v", err)
 	}
 }
 

@@ -112,9 +112,10 @@ const cleanupPrefix = "OCI_PUSH_"
 
 // cleanup removes a tag whose push was cut short. The credentials of the push are gone with
 // it, because gild keeps none: for a registry that wants some the user gives them again.
+// A resource of another kind is another step's, and none of its business.
 func cleanup(ctx context.Context, r sdk.Resource) error {
 	if r.Kind != uploadKind {
-		return fmt.Errorf("%q is no kind of resource that gild/oci-push makes", r.Kind)
+		return nil
 	}
 	u, err := parseUpload(r.ID)
 	if err != nil {

@@ -147,6 +147,8 @@ class StepPlugin:
     """The service StepPlugin, for a plugin whose steps share their functions."""
 
     def __init__(self, description, validate, run, cleanup):
+        for step in description.steps:
+            step.cleans = cleanup is not None
         self._description, self._validate, self._run, self._cleanup = description, validate, run, cleanup
         self._lock, self._runs, self._early = threading.Lock(), {}, set()
 
@@ -204,6 +206,8 @@ class StepPlugin:
         return pb.CancelResponse()
 
     def Cleanup(self, request, context):
+        if self._cleanup is None:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, "the plugin claims nothing")
         try:
             self._cleanup(request.resource)
         except (Failed, OSError) as err:

@@ -314,7 +314,10 @@ type StepType struct {
 	// The step answers Validate.
 	Validates bool `protobuf:"varint,8,opt,name=validates,proto3" json:"validates,omitempty"`
 	// The step answers KeyParts.
-	Keyed         bool `protobuf:"varint,9,opt,name=keyed,proto3" json:"keyed,omitempty"`
+	Keyed bool `protobuf:"varint,9,opt,name=keyed,proto3" json:"keyed,omitempty"`
+	// The step claims resources, and the plugin answers Cleanup for them. No step can claim
+	// (Host.Claim) unless one of the plugin's says so.
+	Cleans        bool `protobuf:"varint,10,opt,name=cleans,proto3" json:"cleans,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -408,6 +411,13 @@ func (x *StepType) GetValidates() bool {
 func (x *StepType) GetKeyed() bool {
 	if x != nil {
 		return x.Keyed
+	}
+	return false
+}
+
+func (x *StepType) GetCleans() bool {
+	if x != nil {
+		return x.Cleans
 	}
 	return false
 }
@@ -2912,7 +2922,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\x10DescribeResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12.\n" +
-	"\x05steps\x18\x03 \x03(\v2\x18.gild.plugin.v1.StepTypeR\x05steps\"\xcd\x02\n" +
+	"\x05steps\x18\x03 \x03(\v2\x18.gild.plugin.v1.StepTypeR\x05steps\"\xe5\x02\n" +
 	"\bStepType\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\asummary\x18\x02 \x01(\tR\asummary\x12\x10\n" +
@@ -2922,7 +2932,9 @@ const file_plugin_proto_rawDesc = "" +
 	"\bsections\x18\x06 \x03(\tR\bsections\x12\x1c\n" +
 	"\tcacheable\x18\a \x01(\bR\tcacheable\x12\x1c\n" +
 	"\tvalidates\x18\b \x01(\bR\tvalidates\x12\x14\n" +
-	"\x05keyed\x18\t \x01(\bR\x05keyed\x1a:\n" +
+	"\x05keyed\x18\t \x01(\bR\x05keyed\x12\x16\n" +
+	"\x06cleans\x18\n" +
+	" \x01(\bR\x06cleans\x1a:\n" +
 	"\fOutputsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"=\n" +

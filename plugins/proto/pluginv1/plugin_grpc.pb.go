@@ -106,7 +106,9 @@ type StepPluginClient interface {
 	Cancel(ctx context.Context, in *CancelRequest, opts ...grpc.CallOption) (*CancelResponse, error)
 	// Cleanup removes a resource that a step claimed (Host.Claim) and didn't settle: the
 	// step failed, or it or gild was killed. A resource that is gone, or was never made, is
-	// no error. It may be asked more than once, in another process than the one that claimed.
+	// no error, and neither is one of a kind that the plugin doesn't know. It may be asked
+	// more than once, in another process than the one that claimed. Asked only of plugins with
+	// a step that says `cleans`.
 	Cleanup(ctx context.Context, in *CleanupRequest, opts ...grpc.CallOption) (*CleanupResponse, error)
 }
 
@@ -212,7 +214,9 @@ type StepPluginServer interface {
 	Cancel(context.Context, *CancelRequest) (*CancelResponse, error)
 	// Cleanup removes a resource that a step claimed (Host.Claim) and didn't settle: the
 	// step failed, or it or gild was killed. A resource that is gone, or was never made, is
-	// no error. It may be asked more than once, in another process than the one that claimed.
+	// no error, and neither is one of a kind that the plugin doesn't know. It may be asked
+	// more than once, in another process than the one that claimed. Asked only of plugins with
+	// a step that says `cleans`.
 	Cleanup(context.Context, *CleanupRequest) (*CleanupResponse, error)
 	mustEmbedUnimplementedStepPluginServer()
 }
