@@ -21,9 +21,12 @@ const (
 // Markdown is the documentation of a plugin, made of what it says of itself: for each step
 // the summary, the help text, the fields of `with` and the outputs. Control characters are
 // shown as escapes.
-func Markdown(d *pluginv1.DescribeResponse) (string, error) {
+func Markdown(d Description) (string, error) {
 	var out strings.Builder
 	fmt.Fprintf(&out, "# %s %s\n", diag.Printable(d.GetName()), diag.Printable(d.GetVersion()))
+	if len(d.Environment) > 0 {
+		fmt.Fprintf(&out, "\nSees of gild's environment: %s.\n", diag.Printable(strings.Join(d.Environment, ", ")))
+	}
 	var errs []error
 	for _, s := range d.GetSteps() {
 		fields, err := fieldsOf(s.GetSchema())

@@ -12,7 +12,7 @@ import (
 
 func TestMarkdown(t *testing.T) {
 	t.Parallel()
-	got, err := plugins.Markdown(&pluginv1.DescribeResponse{Name: "acme/agent", Version: "1.0.0", Steps: []*pluginv1.StepType{
+	got, err := plugins.Markdown(plugins.Description{Environment: []string{"HTTPS_PROXY", "NO_PROXY"}, DescribeResponse: &pluginv1.DescribeResponse{Name: "acme/agent", Version: "1.0.0", Steps: []*pluginv1.StepType{
 		{
 			Name: "acme/agent", Summary: "installs the agent\x1b[2J", Doc: "Some help:\n\n    - uses: acme/agent\n\x1b]0;x\a",
 			Sections: []string{"customize", "tests"}, Cacheable: true,
@@ -33,12 +33,14 @@ func TestMarkdown(t *testing.T) {
 			Outputs: map[string]string{"version": "string", "changed": "boolean"},
 		},
 		{Name: "acme/agent/remove", Sections: []string{"customize"}},
-	}})
+	}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := strings.Join([]string{
 		"# acme/agent 1.0.0",
+		"",
+		"Sees of gild's environment: HTTPS_PROXY, NO_PROXY.",
 		"",
 		"## acme/agent",
 		"",
@@ -87,7 +89,7 @@ func TestMarkdown(t *testing.T) {
 func FuzzMarkdown(f *testing.F) {
 	f.Add("text", []byte(`{"properties": {"a": {"items": {"$ref": "#/$defs/a"}}}, "$defs": {"a": {"properties": {"b": {"$ref": "#/$defs/a"}}}}}`))
 	f.Fuzz(func(t *testing.T, doc string, schema []byte) {
-		text, err := plugins.Markdown(&pluginv1.DescribeResponse{Name: "a/b", Steps: []*pluginv1.StepType{{Name: "a/b", Doc: doc, Schema: schema}}})
+		text, err := plugins.Markdown(plugins.Description{DescribeResponse: &pluginv1.DescribeResponse{Name: "a/b", Steps: []*pluginv1.StepType{{Name: "a/b", Doc: doc, Schema: schema}}}})
 		if err == nil && strings.ContainsAny(text, "\x1b\a\r") {
 			t.Errorf("a control character in %q", text)
 		}

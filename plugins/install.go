@@ -40,6 +40,8 @@ type Change struct {
 	Dropped []string
 	// Steps are the names of the plugin's steps; none when the plugin can't be asked here.
 	Steps []string
+	// Environment is as in [Description].
+	Environment []string
 }
 
 // Same reports whether nothing changed.
@@ -175,7 +177,7 @@ func (m *Manager) record(ctx context.Context, l *lock.File, src source.Source, n
 	if name != "" && d.GetName() != name {
 		return Change{}, fmt.Errorf("install plugin from %s: it says that its name is %s, and not %s", src, d.GetName(), name)
 	}
-	ch := Change{Name: d.GetName(), Old: l.Plugins[d.GetName()], Steps: stepNames(d)}
+	ch := Change{Name: d.GetName(), Old: l.Plugins[d.GetName()], Steps: stepNames(d), Environment: own.content.Manifest.Environment}
 	ch.New = lock.Plugin{Source: src.String(), Version: d.GetVersion(), Platforms: platforms(src, got)}
 	before, had := ch.Old.On(splitPlatform(Here()))
 	for platform, on := range ch.Old.Platforms {

@@ -94,23 +94,32 @@ func (m *Manager) Steps(ctx context.Context, name string, p lock.Plugin) ([]step
 	return m.host.Steps(ctx, c)
 }
 
+// Description is what a plugin says of itself.
+type Description struct {
+	*pluginv1.DescribeResponse
+	// Environment names the variables of gild's environment that the plugin's manifest asks
+	// for: it sees them, unless they are withheld.
+	Environment []string
+}
+
 // Describe returns what a locked plugin says it has.
-func (m *Manager) Describe(ctx context.Context, name string, p lock.Plugin) (*pluginv1.DescribeResponse, error) {
-	_, d, err := m.described(ctx, name, p)
-	return d, err
+func (m *Manager) Describe(ctx context.Context, name string, p lock.Plugin) (Description, error) {
+	c, d, err := m.described(ctx, name, p)
+	return Description{d, c.Manifest.Environment}, err
 }
 
 // DescribePath returns what the plugin at a path says it has. It is added to the store.
-func (m *Manager) DescribePath(ctx context.Context, path string) (*pluginv1.DescribeResponse, error) {
+func (m *Manager) DescribePath(ctx context.Context, path string) (Description, error) {
 	path, err := programIn(path)
 	if err != nil {
-		return nil, err
+		return Description{}, err
 	}
 	c, err := m.store.Add(ctx, path)
 	if err != nil {
-		return nil, err
+		return Description{}, err
 	}
-	return m.host.Describe(ctx, c)
+	d, err := m.host.Describe(ctx, c)
+	return Description{d, c.Manifest.Environment}, err
 }
 
 // described finds a locked plugin and checks that it is what the lock says.

@@ -66,6 +66,8 @@ type Listed struct {
 	Installed bool
 	// Steps are the names of its steps, when it is installed.
 	Steps []string
+	// Environment is as in [Description].
+	Environment []string
 	// Problem says why an installed plugin can't be used.
 	Problem error
 }
@@ -78,11 +80,11 @@ func (m *Manager) List(ctx context.Context, l *lock.File) ([]Listed, error) {
 		if on, ok := p.On(runtime.GOOS, runtime.GOARCH); ok {
 			p.Digest = on.Digest
 		}
-		_, d, err := m.described(ctx, name, p.Plugin)
+		c, d, err := m.described(ctx, name, p.Plugin)
 		var missing *NotInstalledError
 		switch {
 		case err == nil:
-			p.Installed, p.Steps = true, stepNames(d)
+			p.Installed, p.Steps, p.Environment = true, stepNames(d), c.Manifest.Environment
 		case p.Digest != "" && !errors.As(err, &missing):
 			p.Installed, p.Problem = true, err
 		}

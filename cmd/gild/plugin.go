@@ -212,10 +212,12 @@ type jsonChange struct {
 	Old     *jsonPlugin `json:"old"`
 	Dropped []string    `json:"dropped"`
 	Steps   []string    `json:"steps"`
+	// Environment names the variables of gild's environment that it sees.
+	Environment []string `json:"environment"`
 }
 
 func changeJSON(c plugins.Change) jsonChange {
-	out := jsonChange{Name: c.Name, jsonPlugin: pluginJSON(c.New), Dropped: orEmpty(c.Dropped), Steps: orEmpty(c.Steps)}
+	out := jsonChange{Name: c.Name, jsonPlugin: pluginJSON(c.New), Dropped: orEmpty(c.Dropped), Steps: orEmpty(c.Steps), Environment: orEmpty(c.Environment)}
 	if c.Old.Version != "" {
 		old := pluginJSON(c.Old)
 		out.Old = &old

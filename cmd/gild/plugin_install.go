@@ -144,6 +144,9 @@ func changeText(c plugins.Change) string {
 	if len(c.Steps) > 0 {
 		fmt.Fprintf(&out, "steps: %s\n", strings.Join(c.Steps, ", "))
 	}
+	if len(c.Environment) > 0 {
+		fmt.Fprintf(&out, "sees of gild's environment: %s\n", strings.Join(c.Environment, ", "))
+	}
 	return out.String()
 }
 

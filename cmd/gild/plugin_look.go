@@ -11,7 +11,6 @@ import (
 	"github.com/gildhq/gild/engine/lock"
 	"github.com/gildhq/gild/plugins"
 	"github.com/gildhq/gild/plugins/conformance"
-	"github.com/gildhq/gild/plugins/proto/pluginv1"
 )
 
 type jsonPluginCheck struct {
@@ -82,8 +81,9 @@ func (a *app) pluginDocsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "docs NAME",
 		Short: "Show the documentation of a plugin's steps",
-		Long: `Docs prints, as Markdown, what a plugin says of its steps: help text, fields and outputs.
-NAME is a plugin that gild.lock names, or the path of one, beginning with "." or "/".`,
+		Long: `Docs prints, as Markdown, what a plugin says of its steps: help text, fields and outputs,
+and which variables of gild's environment it sees. NAME is a plugin that gild.lock names,
+or the path of one, beginning with "." or "/".`,
 		Example: `  gild plugin docs acme/motd
   gild plugin docs ./gild-plugin-motd > README.md`,
 		Args: argsBetween(1, 1, "one plugin"),
@@ -110,9 +110,10 @@ NAME is a plugin that gild.lock names, or the path of one, beginning with "." or
 }
 
 type jsonDescribed struct {
-	Name    string              `json:"name"`
-	Version string              `json:"version"`
-	Steps   []jsonDescribedStep `json:"steps"`
+	Name        string              `json:"name"`
+	Version     string              `json:"version"`
+	Environment []string            `json:"environment"`
+	Steps       []jsonDescribedStep `json:"steps"`
 }
 
 type jsonDescribedStep struct {
@@ -125,8 +126,8 @@ type jsonDescribedStep struct {
 	Outputs   map[string]string `json:"outputs"`
 }
 
-func describedJSON(d *pluginv1.DescribeResponse) jsonDescribed {
-	out := jsonDescribed{Name: d.GetName(), Version: d.GetVersion(), Steps: []jsonDescribedStep{}}
+func describedJSON(d plugins.Description) jsonDescribed {
+	out := jsonDescribed{Name: d.GetName(), Version: d.GetVersion(), Environment: orEmpty(d.Environment), Steps: []jsonDescribedStep{}}
 	for _, s := range d.GetSteps() {
 		out.Steps = append(out.Steps, jsonDescribedStep{
 			Name: s.GetName(), Summary: s.GetSummary(), Doc: s.GetDoc(), Sections: s.GetSections(),
@@ -137,20 +138,20 @@ func describedJSON(d *pluginv1.DescribeResponse) jsonDescribed {
 }
 
 // describe asks a plugin that is named, or one at a path.
-func describe(ctx context.Context, m *plugins.Manager, o lockOptions, name string) (*pluginv1.DescribeResponse, error) {
+func describe(ctx context.Context, m *plugins.Manager, o lockOptions, name string) (plugins.Description, error) {
 	if strings.HasPrefix(name, ".") || strings.HasPrefix(name, "/") {
 		return m.DescribePath(ctx, name)
 	}
 	if !lock.ValidPluginName(name) {
-		return nil, invalid("%q is no plugin's name, which looks like acme/motd, and no path, which begins with \".\" or \"/\"", name)
+		return plugins.Description{}, invalid("%q is no plugin's name, which looks like acme/motd, and no path, which begins with \".\" or \"/\"", name)
 	}
 	l, err := o.read()
 	if err != nil {
-		return nil, err
+		return plugins.Description{}, err
 	}
 	p, err := plugins.Locked(l, name)
 	if err != nil {
-		return nil, err
+		return plugins.Description{}, err
 	}
 	return m.Describe(ctx, name, p)
 }

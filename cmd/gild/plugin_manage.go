@@ -178,10 +178,11 @@ there. What isn't installed here is fetched. It prints the paths.`,
 type jsonListedPlugin struct {
 	Name string `json:"name"`
 	jsonPlugin
-	Digest    string   `json:"digest"`
-	Installed bool     `json:"installed"`
-	Steps     []string `json:"steps"`
-	Problem   string   `json:"problem,omitempty"`
+	Digest      string   `json:"digest"`
+	Installed   bool     `json:"installed"`
+	Steps       []string `json:"steps"`
+	Environment []string `json:"environment"`
+	Problem     string   `json:"problem,omitempty"`
 }
 
 func (a *app) pluginListCommand() *cobra.Command {
@@ -217,7 +218,7 @@ func (a *app) pluginList(all []plugins.Listed, path string, asJSON bool) error {
 	out := []jsonListedPlugin{}
 	var rows [][]string
 	for _, p := range all {
-		one := jsonListedPlugin{Name: p.Name, jsonPlugin: pluginJSON(p.Plugin), Digest: p.Digest, Installed: p.Installed, Steps: orEmpty(p.Steps)}
+		one := jsonListedPlugin{Name: p.Name, jsonPlugin: pluginJSON(p.Plugin), Digest: p.Digest, Installed: p.Installed, Steps: orEmpty(p.Steps), Environment: orEmpty(p.Environment)}
 		installed := "no"
 		if p.Installed {
 			installed = "yes"
