@@ -3,8 +3,9 @@
 //
 // A playbook and variables go in; the machine, changed, and the counts of tasks come out.
 // Ansible reaches the machine through a connection plugin of ours, whose helper is this
-// program too, called as "gild-plugin-ansible connect". Nothing is run on the host, and
-// nothing of the host's Ansible configuration is used. See README.md.
+// program too, called as "gild-plugin-ansible connect". Tasks run on the machine only; the
+// playbook's lookups run on the host, as the user who runs gild, and may start any program
+// there. Nothing of the host's Ansible configuration is used. See README.md.
 package main
 
 import (
