@@ -61,6 +61,8 @@ func TestMisbehaviour(t *testing.T) {
 		{"exit with status 0", do("crash", 0), nil, "", true, false, []string{"its process exited with status 0; last lines of its output:", "redo from start"}},
 		{"signal", do("abort"), nil, "", true, false, []string{"its process exited with status 2", "SIGABRT: abort"}},
 		{"memory", do("memory", 1<<30), nil, "limits: {memory: 200MiB}", true, false, []string{"its process was killed: it used ", " MiB of memory, and may use 200.0 MiB; `limits: {memory: ...}` in its plugin.yaml sets how much"}},
+		{"shared memory", do("shared-memory", 300<<20), nil, "limits: {memory: 200MiB}", true, false, []string{"its process was killed: it used ", " MiB of memory, and may use 200.0 MiB"}},
+		{"memory of a process that has left", do("away", 300<<20), nil, "limits: {memory: 200MiB}", true, false, []string{"its process was killed: it used ", " MiB of memory, and may use 200.0 MiB"}},
 		{"100 MB of outputs", do("huge", 100_000_000), nil, "", false, false, []string{"it sent a message of 95.4 MiB, of at most 4.0 MiB"}},
 		{"too much output", do("huge", 512<<10), nil, "", false, true, []string{"it returned outputs of 512.0 KiB, of at most 512.0 KiB"}},
 		{"100 MB of log", do("flood", 100_000_000), nil, "", false, true, []string{"its log has more than 64.0 MiB"}},

@@ -9,12 +9,14 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	goplugin "github.com/hashicorp/go-plugin"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 
 	"github.com/gildhq/gild/plugins/broker"
@@ -29,6 +31,15 @@ func servePlugin(args []string) {
 	}
 	versions := []int{1}
 	switch how {
+	case "eat":
+		n, err := strconv.Atoi(args[1])
+		if err != nil {
+			panic(err)
+		}
+		if _, err := eat(-1, n, unix.MAP_PRIVATE|unix.MAP_ANON); err != nil {
+			panic(err)
+		}
+		time.Sleep(time.Hour)
 	case "crash":
 		fmt.Fprintln(os.Stderr, "no such device")
 		os.Exit(3)
@@ -78,6 +89,23 @@ func servePlugin(args []string) {
 		VersionedPlugins: all,
 		GRPCServer:       goplugin.DefaultGRPCServer,
 	})
+}
+
+// eat maps memory and writes to all of it.
+func eat(fd, n, flags int) ([]byte, error) {
+	if fd >= 0 {
+		if err := unix.Ftruncate(fd, int64(n)); err != nil {
+			return nil, err
+		}
+	}
+	held, err := unix.Mmap(fd, 0, n, unix.PROT_READ|unix.PROT_WRITE, flags)
+	if err != nil {
+		return nil, err
+	}
+	for i := 0; i < n; i += 4096 {
+		held[i] = 1
+	}
+	return held, nil
 }
 
 type servedPlugin struct {
@@ -312,6 +340,24 @@ func (s *stepServer) Run(req *pluginv1.RunRequest, stream grpc.ServerStreamingSe
 		}
 		defer func() { fmt.Fprint(io.Discard, len(held)) }()
 		return wait()
+	case "shared-memory":
+		// What isn't on a disk is memory, although the kernel counts it as a file's.
+		fd, err := unix.MemfdCreate("test", 0)
+		if err != nil {
+			return err
+		}
+		held, err := eat(fd, d.N, unix.MAP_SHARED)
+		defer func() { fmt.Fprint(io.Discard, len(held)) }()
+		return errors.Join(err, wait())
+	case "away":
+		// Its parent ends at once, so it is no descendant of this process.
+		self, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		cmd := exec.Command("/bin/sh", "-c", `"$0" eat "$1" </dev/null >/dev/null 2>&1 &`, self, fmt.Sprint(d.N))
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		return errors.Join(cmd.Run(), wait())
 	case "child":
 		// It leaves its process group, and holds the pipes open.
 		cmd := exec.Command("/bin/sleep", "1000")

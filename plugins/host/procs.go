@@ -74,19 +74,36 @@ func tokenOf(pid int) string {
 	return ""
 }
 
-// watchMemory kills the process when it and its children use more memory than they may.
-// A limit by the kernel would be on addresses, of which many runtimes reserve far more than
-// they use.
+// searchEvery is how many looks at the memory of a process's children come before the next
+// search for those that have left it, which reads something of every process there is.
+const searchEvery = 5
+
+// watchMemory kills the process when it and what it started use more memory than they may:
+// its children, theirs, and others with its mark. A limit by the kernel would be on
+// addresses, of which many runtimes reserve far more than they use.
 func (p *program) watchMemory() {
 	tick := time.NewTicker(p.tick)
 	defer tick.Stop()
-	for {
+	mine := func(token string) bool { return token == p.seat.token }
+	var away []int
+	for n := 0; ; n++ {
 		select {
 		case <-p.exited:
 			return
 		case <-tick.C:
 		}
-		if used := memoryOf(p.pid, map[int]bool{}); used > p.limits.Memory {
+		if n%searchEvery == 0 {
+			away = marked(mine)
+		}
+		seen := map[int]bool{}
+		used := memoryOf(p.pid, seen)
+		for _, pid := range away {
+			// By now the number may be another's.
+			if !seen[pid] && mine(tokenOf(pid)) {
+				used += memoryOf(pid, seen)
+			}
+		}
+		if used > p.limits.Memory {
 			p.kill(fmt.Errorf("it used %s of memory, and may use %s; `limits: {memory: ...}` in its plugin.yaml sets how much",
 				size(used), size(p.limits.Memory)))
 			return
@@ -94,13 +111,13 @@ func (p *program) watchMemory() {
 	}
 }
 
-// memoryOf adds up the private memory of a process and its descendants, in bytes.
+// memoryOf adds up the memory of a process and its descendants, in bytes, without those seen.
 func memoryOf(pid int, seen map[int]bool) int64 {
 	if seen[pid] {
 		return 0
 	}
 	seen[pid] = true
-	used := privateMemory(pid)
+	used := ownMemory(pid)
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	if err != nil {
 		return used
@@ -119,18 +136,25 @@ func memoryOf(pid int, seen map[int]bool) int64 {
 	return used
 }
 
-// privateMemory is what a process holds in memory and shares with no file, in bytes; 0 when
-// it has ended.
-func privateMemory(pid int) int64 {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+// ownMemory is what a process holds in memory that is no file on a disk, in bytes: its own
+// and what it shares with others, which counts for each of them. It is 0 for a process that
+// has ended.
+func ownMemory(pid int) int64 {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0
 	}
-	var total, resident, shared int64
-	if _, err := fmt.Sscan(string(text), &total, &resident, &shared); err != nil {
-		return 0
+	var used int64
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(line, ":")
+		if name != "RssAnon" && name != "RssShmem" {
+			continue
+		}
+		if kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64); err == nil {
+			used += kib << 10
+		}
 	}
-	return (resident - shared) * int64(os.Getpagesize())
+	return used
 }
 
 // size writes a number of bytes for people.
