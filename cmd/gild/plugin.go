@@ -152,7 +152,7 @@ type fetchOptions struct {
 }
 
 func (o *fetchOptions) network(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&o.allowHTTP, "allow-http", false, "let the network be asked without TLS; this machine always may")
+	cmd.Flags().BoolVar(&o.allowHTTP, "allow-http", false, "let the network be asked without TLS, but for logins; this machine always may")
 }
 
 func (o *fetchOptions) digests(cmd *cobra.Command) {

@@ -109,8 +109,8 @@ func (s Source) Relative(from, to string) (Source, error) {
 type Client struct {
 	// Dir is what relative paths are relative to.
 	Dir string
-	// AllowHTTP lets addresses and registries be asked without TLS. Those of this machine
-	// may always be.
+	// AllowHTTP lets addresses, and registries that don't speak TLS, be asked without it.
+	// Those of this machine may always be, and no other is sent a login without TLS.
 	AllowHTTP bool
 	// Progress is told of a download: bytes done and in all, 0 when unknown. May be nil.
 	Progress func(source string, done, total int64)
