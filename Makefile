@@ -56,9 +56,9 @@ check:
 
 ## generate: bring generated files up to date
 generate:
+	$(GO) generate ./plugins/proto/pluginv1
 	$(GO) run ./cmd/gild schema > schemas/gild.schema.json.new
 	mv schemas/gild.schema.json.new schemas/gild.schema.json
-	$(GO) generate ./plugins/proto/pluginv1
 
 ## bench: every benchmark, with memory
 bench:

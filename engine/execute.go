@@ -8,8 +8,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -365,12 +367,12 @@ func (x *execution) target(ctx context.Context, a *run.Attempt, n *plan.Node) (*
 	if err != nil {
 		return nil, nil, err
 	}
-	env, err := x.environment(ctx, a, n)
+	env, secret, err := x.environment(ctx, a, n)
 	if err != nil {
 		return nil, nil, err
 	}
 	t := &step.Target{
-		Inputs: map[string]step.Input{}, Env: env, Log: a.Log, Progress: a.Progress, Clock: n.Image.Clock,
+		Inputs: map[string]step.Input{}, Env: env, SecretEnv: secret, Log: a.Log, Progress: a.Progress, Clock: n.Image.Clock,
 		Pipeline: step.PipelineInfo{Name: p.Name, Release: p.Release, Arch: p.Arch},
 		Claim:    x.claimer(a, n.Def), Attempt: a.Number, Token: token(x.run, n.ID),
 	}
@@ -404,22 +406,26 @@ func token(run, node string) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-func (x *execution) environment(ctx context.Context, a *run.Attempt, n *plan.Node) (map[string]string, error) {
-	env := map[string]string{}
-	for name, v := range n.Step.Env {
+func (x *execution) environment(ctx context.Context, a *run.Attempt, n *plan.Node) (env map[string]string, secret []string, err error) {
+	env = map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(n.Step.Env)) {
+		v := n.Step.Env[name]
+		if len(v.Secrets()) > 0 {
+			secret = append(secret, name)
+		}
 		secrets := map[string]string{}
 		for _, s := range v.Secrets() {
 			value, err := x.secrets.value(ctx, n.Image.Pipeline, s, filepath.Dir(x.abs[n.Image.Pipeline.File]))
 			if err != nil {
-				return nil, fmt.Errorf("secret %q: %w", s, err)
+				return nil, nil, fmt.Errorf("secret %q: %w", s, err)
 			}
 			secrets[s] = value
 		}
-		v, err := x.eval(n, a, v, secrets)
+		value, err := x.eval(n, a, v, secrets)
 		if err != nil {
-			return nil, fmt.Errorf("env %s: %w", name, err)
+			return nil, nil, fmt.Errorf("env %s: %w", name, err)
 		}
-		env[name] = fmt.Sprint(v)
+		env[name] = fmt.Sprint(value)
 	}
-	return env, nil
+	return env, secret, nil
 }

@@ -189,6 +189,8 @@ type Target struct {
 	Inputs map[string]Input
 	// Env is the step's `env:`, secrets included. Pass it on only as the environment of Exec.
 	Env map[string]string
+	// SecretEnv names the variables of Env that hold secrets.
+	SecretEnv []string
 	// Log takes the step's output, line by line, secrets masked. Never nil.
 	Log io.Writer
 	// Progress reports work done; total 0 means unknown. Never nil.
@@ -207,6 +209,15 @@ type Target struct {
 	// Token is constant over all attempts of this piece of work, in every process: for the
 	// idempotency tokens of services.
 	Token string
+}
+
+// Secrets returns the variables of Env that hold secrets.
+func (t *Target) Secrets() map[string]string {
+	secrets := map[string]string{}
+	for _, name := range t.SecretEnv {
+		secrets[name] = t.Env[name]
+	}
+	return secrets
 }
 
 // PipelineInfo names the image being built.

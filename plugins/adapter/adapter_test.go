@@ -615,7 +615,7 @@ func TestSecretsAreNotCut(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t, script)
-			target := &step.Target{Log: &steptest.Log{}, Env: map[string]string{"TOKEN": secret}}
+			target := &step.Target{Log: &steptest.Log{}, Env: map[string]string{"TOKEN": secret}, SecretEnv: []string{"TOKEN"}}
 			_, err := f.step(t).Run(t.Context(), target, json.RawMessage(`{}`))
 			if err == nil {
 				t.Fatal("the step succeeded")

@@ -94,7 +94,7 @@ func (a *Adapter) runStep(m manifest.Step) func(context.Context, *step.Target, j
 		token, end := a.config.Targets.Open(t)
 		defer end()
 		log := &log{out: t.Log}
-		log.secrets.Add(t.Env)
+		log.secrets.Add(t.Secrets())
 		e := &events{verb: "run", log: log, progress: t.Progress, declared: m.Outputs}
 		err := a.call(ctx, &call{
 			argv: m.Command, request: runRequest(m, t, config), events: e, log: log,

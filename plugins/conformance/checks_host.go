@@ -56,7 +56,7 @@ func (s *session) hosted(ctx context.Context, have step.Step) (ran bool, err err
 		return false, errors.New("it isn't in the description")
 	}
 	for _, f := range s.samples(t) {
-		if f.RunsUntilCancelled {
+		if f.RunsUntilCancelled || s.hung.Load() {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(ctx, runTime)

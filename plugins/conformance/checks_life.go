@@ -61,7 +61,7 @@ func checkBounded(ctx context.Context, s *session) verdict {
 func (s *session) repeatable(ctx context.Context) (call func() error, what string) {
 	for _, t := range s.described.GetSteps() {
 		for _, f := range s.samples(t) {
-			if f.RunsUntilCancelled {
+			if f.RunsUntilCancelled || s.hung.Load() {
 				continue
 			}
 			run := func() error {

@@ -14,6 +14,9 @@ import (
 // checkSideBySide makes two runs meet at their machines and compares their logs with those
 // of runs on their own.
 func checkSideBySide(ctx context.Context, s *session) verdict {
+	if s.hung.Load() {
+		return skips("%v", errHung)
+	}
 	ctx, cancel := context.WithTimeout(ctx, 2*runTime)
 	defer cancel()
 	n := 0

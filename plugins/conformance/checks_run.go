@@ -16,7 +16,7 @@ import (
 
 // runTime bounds one run of a fixture in memory, realTime one on a real machine.
 const (
-	runTime  = time.Minute
+	runTime  = 30 * time.Second
 	realTime = 10 * time.Minute
 )
 

@@ -67,14 +67,24 @@ func (s *session) do(ctx context.Context, p *process, j job) *ran {
 		j.id = rand.Text()
 	}
 	r := &ran{job: j}
+	if s.hung.Load() {
+		r.err = errHung
+		return r
+	}
 	begin := time.Now()
 	target, claims := j.target()
 	token, end := s.broker.Open(target)
 	r.err = r.follow(ctx, p, j.request(s.broker.Address(), token))
 	end()
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		s.hung.Store(true)
+	}
 	r.took, r.claims = time.Since(begin), claims.all()
 	return r
 }
+
+// errHung keeps the kit from waiting again, and again, for what doesn't end.
+var errHung = errors.New("an earlier run didn't end in its time, and may still go on; no more are started")
 
 // follow reads the events of a run.
 func (r *ran) follow(ctx context.Context, p *process, request *pluginv1.RunRequest) error {

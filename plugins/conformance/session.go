@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v5"
@@ -54,6 +55,7 @@ type session struct {
 	runs []*ran
 	// ended are the processes that are gone.
 	ended []*process
+	hung  atomic.Bool // a run didn't end in its time
 }
 
 func open(ctx context.Context, o Options) (s *session, err error) {

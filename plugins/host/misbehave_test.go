@@ -373,7 +373,7 @@ func TestProgressIsBounded(t *testing.T) {
 	target, _ := newTarget()
 	var progress []any
 	target.Progress = func(done, total int64, unit string) { progress = append(progress, done, total, unit) }
-	target.Env = map[string]string{"TOKEN": "SECRETVALUE"}
+	target.Env, target.SecretEnv = map[string]string{"TOKEN": "SECRETVALUE"}, []string{"TOKEN"}
 	if _, err := s.Run(context.Background(), target, do("progress", "\x1b[2J\u202e"+long(50)+"SECRETVALUE"+long(1000))); err != nil {
 		t.Fatal(err)
 	}

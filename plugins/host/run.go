@@ -60,7 +60,7 @@ func (h *Host) runIn(ctx context.Context, c store.Content, t *pluginv1.StepType,
 		return nil, err
 	}
 	defer h.release(p)
-	p.prog.said.secrets.Add(target.Env)
+	p.prog.said.secrets.Add(target.Secrets())
 	machines, err := h.machines()
 	if err != nil {
 		return nil, err
@@ -83,7 +83,7 @@ func (h *Host) runIn(ctx context.Context, c store.Content, t *pluginv1.StepType,
 		return nil, r.reason(err)
 	}
 	if f := result.GetFailure(); f != nil {
-		return nil, broker.FromFailureOf(f, target.Env)
+		return nil, broker.FromFailureOf(f, target.Secrets())
 	}
 	return outputs(t, result.GetOutputs())
 }
@@ -94,6 +94,7 @@ func request(name string, t *step.Target, config json.RawMessage) *pluginv1.RunR
 		Step:             name,
 		Config:           config,
 		Env:              t.Env,
+		SecretEnv:        t.SecretEnv,
 		Inputs:           slices.Sorted(maps.Keys(t.Inputs)),
 		Clock:            timestamppb.New(t.Clock),
 		Pipeline:         &pluginv1.Pipeline{Name: t.Pipeline.Name, Release: t.Pipeline.Release, Arch: t.Pipeline.Arch},
@@ -226,7 +227,7 @@ func (r *running) event(e *pluginv1.RunEvent) {
 func (r *running) unit(s string) string {
 	s = plain.Text(s)
 	if len(s) > maxUnit {
-		s = strings.ToValidUTF8(hide.Of(r.target.Env).Slice(s, 0, maxUnit), "")
+		s = strings.ToValidUTF8(hide.Of(r.target.Secrets()).Slice(s, 0, maxUnit), "")
 	}
 	return s
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -50,11 +51,12 @@ func ServeService(s pluginv1.StepPluginServer) {
 }
 
 func serveConfig(s pluginv1.StepPluginServer) *plugin.ServeConfig {
+	out := &ownOutput{stderr: os.Stderr}
 	return &plugin.ServeConfig{
 		HandshakeConfig:  plugin.HandshakeConfig{MagicCookieKey: pluginv1.CookieKey, MagicCookieValue: pluginv1.CookieValue},
 		VersionedPlugins: map[int]plugin.PluginSet{pluginv1.Version: {pluginv1.PluginName: &servedPlugin{service: s}}},
 		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
-			return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(maxRequest))...)
+			return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(maxRequest), grpc.ChainUnaryInterceptor(out.unary), grpc.ChainStreamInterceptor(out.stream))...)
 		},
 		Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: os.Stderr, JSONFormat: true}),
 	}
@@ -73,6 +75,29 @@ func endWithParent(parent string, stderr io.Writer) {
 			os.Exit(1)
 		}
 	}
+}
+
+// ownOutput gives the process its standard error back, for which go-plugin puts in a stream
+// to gild: what is printed last before an exit would be lost in it. Standard output goes
+// the same way; gild reads nothing but the handshake from the real one.
+type ownOutput struct {
+	stderr *os.File
+	once   sync.Once
+}
+
+// restore is called before the first call is answered, and so after go-plugin is done.
+func (o *ownOutput) restore() {
+	o.once.Do(func() { os.Stdout, os.Stderr = o.stderr, o.stderr })
+}
+
+func (o *ownOutput) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	o.restore()
+	return handle(ctx, req)
+}
+
+func (o *ownOutput) stream(srv any, s grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+	o.restore()
+	return handle(srv, s)
 }
 
 // servedPlugin is what go-plugin wants of a plugin: here, the service.

@@ -192,7 +192,7 @@ func (s *server) Run(req *pluginv1.RunRequest, stream grpc.ServerStreamingServer
 	if err != nil && ctx.Err() != nil {
 		err = &cancelled{err}
 	}
-	return events.finish(&pluginv1.Result{Outputs: outputs, Failure: broker.ToFailureOf(err, req.GetEnv())})
+	return events.finish(&pluginv1.Result{Outputs: outputs, Failure: broker.ToFailureOf(err, (&Target{Env: req.GetEnv(), SecretEnv: req.GetSecretEnv()}).Secrets())})
 }
 
 func (s *server) run(ctx context.Context, st Step, req *pluginv1.RunRequest, events *events) ([]byte, error) {
@@ -254,7 +254,7 @@ func newTarget(ctx context.Context, req *pluginv1.RunRequest, client *broker.Cli
 		return nil, err
 	}
 	t := &Target{
-		Image: image(req.GetImage()), Inputs: inputs, Env: req.GetEnv(),
+		Image: image(req.GetImage()), Inputs: inputs, Env: req.GetEnv(), SecretEnv: req.GetSecretEnv(),
 		Log: events, Progress: events.progress,
 		Pipeline: PipelineInfo{Name: req.GetPipeline().GetName(), Release: req.GetPipeline().GetRelease(), Arch: req.GetPipeline().GetArch()},
 		Attempt:  int(req.GetAttempt()), Token: req.GetIdempotencyToken(),

@@ -717,8 +717,11 @@ type RunRequest struct {
 	// Constant over all attempts of this piece of work, in every process: for the
 	// idempotency tokens of services.
 	IdempotencyToken string `protobuf:"bytes,13,opt,name=idempotency_token,json=idempotencyToken,proto3" json:"idempotency_token,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Names of the variables in env that hold secrets: gild hides their values wherever they
+	// show, and a plugin that shortens text should hide them before.
+	SecretEnv     []string `protobuf:"bytes,14,rep,name=secret_env,json=secretEnv,proto3" json:"secret_env,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RunRequest) Reset() {
@@ -840,6 +843,13 @@ func (x *RunRequest) GetIdempotencyToken() string {
 		return x.IdempotencyToken
 	}
 	return ""
+}
+
+func (x *RunRequest) GetSecretEnv() []string {
+	if x != nil {
+		return x.SecretEnv
+	}
+	return nil
 }
 
 type Pipeline struct {
@@ -2960,7 +2970,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\n" +
 	"PartsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xad\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xcc\x04\n" +
 	"\n" +
 	"RunRequest\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x12\n" +
@@ -2977,7 +2987,9 @@ const file_plugin_proto_rawDesc = "" +
 	"\n" +
 	"host_token\x18\v \x01(\tR\thostToken\x12\x18\n" +
 	"\aattempt\x18\f \x01(\x05R\aattempt\x12+\n" +
-	"\x11idempotency_token\x18\r \x01(\tR\x10idempotencyToken\x1a6\n" +
+	"\x11idempotency_token\x18\r \x01(\tR\x10idempotencyToken\x12\x1d\n" +
+	"\n" +
+	"secret_env\x18\x0e \x03(\tR\tsecretEnv\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"L\n" +
