@@ -24,7 +24,7 @@ func (g *imageGraph) finish() {
 		return
 	}
 	if !slices.ContainsFunc(tests, func(id string) bool { return g.byID[id].Action != Skip }) {
-		g.diags.Addf(p.Publish.Pos, "untested-publish", "add a test, such as\ntests:\n  - uses: boot",
+		g.diags.Addf(p.Publish.Pos, "untested-publish", "add a test, such as tests: [{uses: boot}]",
 			"nothing is published untested, and %s has no test that runs", g.img.Name)
 	}
 	g.publish(append([]string{files.ID}, tests...))

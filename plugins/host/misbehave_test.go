@@ -141,6 +141,20 @@ func TestPrint(t *testing.T) {
 	eventually(t, "both streams are shown", func() bool { return strings.Count(shown.String(), ": printed\n") == 2 })
 }
 
+// What a process writes by itself comes to the log of the step that runs, if it is alone.
+func TestPrintInLog(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, nil)
+	s, _ := started(t, h, plugin{})
+	target, logged := newTarget()
+	if _, err := s.Run(context.Background(), target, do("crash", 3)); err == nil {
+		t.Fatal("a crash is no error")
+	}
+	if text := logged.String(); !strings.Contains(text, "out of cheese\nredo from start\n") {
+		t.Errorf("the log is %q", text)
+	}
+}
+
 func TestCancel(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, nil)

@@ -51,6 +51,7 @@ type output struct {
 	readers sync.WaitGroup // pipes that are being read
 
 	mu    sync.Mutex
+	steps map[*running]struct{} // that run now
 	shown int
 	tail  []string
 	whole bool // the tail tells why the process crashed, and takes no more
@@ -97,6 +98,27 @@ func (o *output) line(raw []byte) {
 		text = fmt.Sprintf("it has written %d MiB; its further output is not shown", maxShown>>20)
 	}
 	o.log.line(name, text)
+	// Of several steps none can be told to have said it.
+	if len(o.steps) == 1 {
+		for r := range o.steps {
+			r.say(text)
+		}
+	}
+}
+
+// attend gives a step what the process writes while no other runs in it, until leave.
+func (o *output) attend(r *running) (leave func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.steps == nil {
+		o.steps = map[*running]struct{}{}
+	}
+	o.steps[r] = struct{}{}
+	return func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		delete(o.steps, r)
+	}
 }
 
 // keep adds a line to the tail.

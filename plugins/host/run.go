@@ -11,6 +11,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -77,6 +78,7 @@ func (h *Host) runIn(ctx context.Context, c store.Content, t *pluginv1.StepType,
 	streamCtx, cut := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cut(nil)
 	r.cut = cut
+	defer p.prog.said.attend(r)()
 	defer r.watch(ctx)()
 	result, err := r.receive(streamCtx, req)
 	if err != nil || r.unwanted != nil {
@@ -126,6 +128,10 @@ type running struct {
 	stop    context.CancelCauseFunc // asks the step to stop
 	cut     context.CancelCauseFunc // ends the call
 	logged  int
+
+	logMu  sync.Mutex // the log has two writers: the step, and what its process writes
+	inLine bool       // the log's last line isn't ended
+
 	// unwanted is why gild gave the step up, if it did. What the step sends until it has
 	// stopped is dropped.
 	unwanted error
@@ -215,12 +221,34 @@ func (r *running) event(e *pluginv1.RunEvent) {
 	case *pluginv1.RunEvent_Log:
 		if r.logged += len(e.Log); r.logged > maxRunLog {
 			r.giveUp(fmt.Errorf("its log has more than %s", size(maxRunLog)))
-		} else if _, err := r.target.Log.Write(e.Log); err != nil {
+		} else if err := r.log(e.Log); err != nil {
 			r.giveUp(err)
 		}
 	case *pluginv1.RunEvent_Progress:
 		r.target.Progress(max(e.Progress.GetDone(), 0), max(e.Progress.GetTotal(), 0), r.unit(e.Progress.GetUnit()))
 	}
+}
+
+func (r *running) log(text []byte) error {
+	r.logMu.Lock()
+	defer r.logMu.Unlock()
+	if len(text) > 0 {
+		r.inLine = text[len(text)-1] != '\n'
+	}
+	_, err := r.target.Log.Write(text)
+	return err
+}
+
+// say logs a line that the process wrote by itself. The step's own log, on the same
+// writer, tells when it can't be written.
+func (r *running) say(line string) {
+	r.logMu.Lock()
+	defer r.logMu.Unlock()
+	if r.inLine {
+		line = "\n" + line
+	}
+	r.inLine = false
+	_, _ = io.WriteString(r.target.Log, line+"\n")
 }
 
 // unit is what a step counts, as a word to be shown.
