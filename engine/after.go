@@ -126,7 +126,7 @@ func (e *Engine) resume(ctx context.Context, id string, sink event.Sink) (*Repor
 		return nil, nil, err
 	}
 	for _, l := range left.Left {
-		return nil, nil, fmt.Errorf("remove %s %s, which the run left: %w", l.Resource.Kind, l.Resource.ID, l.Err)
+		return nil, nil, fmt.Errorf("remove %s, which the run left: %w", ResourceName(l.Resource), l.Err)
 	}
 	return e.build(ctx, r.ID, src, sink, true)
 }

@@ -228,6 +228,20 @@ func claimKind(def step.Step, kind string) string {
 	return claimPrefix + owner + " " + kind
 }
 
+// ResourceName names a resource for people; what a step claimed, with its plugin.
+func ResourceName(r builder.Resource) string {
+	name := r.Kind + " " + r.ID
+	if rest, ok := strings.CutPrefix(r.Kind, claimPrefix); ok {
+		owner, kind, _ := strings.Cut(rest, " ")
+		owner, _, _ = strings.Cut(owner, "@")
+		name = kind + " " + r.ID + " of " + owner
+	}
+	if r.Note != "" {
+		name += " (" + r.Note + ")"
+	}
+	return name
+}
+
 // cleanupClaim removes what a step claimed, if that is what r is.
 func (l *Language) cleanupClaim(ctx context.Context, r builder.Resource) (mine bool, err error) {
 	rest, ok := strings.CutPrefix(r.Kind, claimPrefix)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -79,12 +78,7 @@ func (a *app) printGC(r *engine.GCReport, dry bool) error {
 }
 
 // resource names a resource for people, in one line: plugins choose its words.
-func resource(r builder.Resource) string {
-	if r.Note == "" {
-		return diag.Printable(r.Kind + " " + r.ID)
-	}
-	return diag.Printable(fmt.Sprintf("%s %s (%s)", r.Kind, r.ID, r.Note))
-}
+func resource(r builder.Resource) string { return diag.Printable(engine.ResourceName(r)) }
 
 func gcJSON(r *engine.GCReport, dry bool) jsonGC {
 	out := jsonGC{DryRun: dry, Removed: []jsonLeftover{}, Left: leftoversJSON(r.Left), Running: orEmpty(r.Running)}
