@@ -178,8 +178,8 @@ func TestFaults(t *testing.T) {
 	}
 	t.Run("hungry", func(t *testing.T) {
 		t.Parallel()
-		path := write(t, good, testFixtures)
-		folder(t, filepath.Dir(path), "gild-plugin: 1\nname: test/motd\ncommand: [./gild-plugin-motd]\nlimits: {memory: 16MiB}\n")
+		path := write(t, hungry, testFixtures)
+		folder(t, filepath.Dir(path), "gild-plugin: 1\nname: test/motd\ncommand: [./gild-plugin-motd]\nlimits: {memory: 48MiB}\n")
 		wantOnly(t, run(t, Options{Path: filepath.Dir(path)}), "host", "memory")
 	})
 	for _, c := range checks() {

@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -52,6 +53,7 @@ const (
 	lenient      = "lenient"      // takes a bad config
 	fickle       = "fickle"       // validates differently each time
 	careless     = "careless"     // claims, and doesn't say that it cleans up
+	hungry       = "hungry"       // holds more memory than its limit
 	unkeyed      = "unkeyed"      // adds its process id to the key
 	obliging     = "obliging"     // runs any step
 	fragile      = "fragile"      // dies of a broken config
@@ -288,6 +290,14 @@ func (p *testPlugin) Run(r *pluginv1.RunRequest, stream grpc.ServerStreamingServ
 		defer p.mu.Unlock()
 		delete(p.cancels, r.GetCallId())
 	}()
+	if p.mode == hungry {
+		held := bytes.Repeat([]byte{1}, 64<<20)
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second): // some looks of the host later
+		}
+		runtime.KeepAlive(held)
+	}
 	result := &pluginv1.Result{}
 	n, err := p.work(ctx, r, out)
 	if err != nil {
