@@ -118,7 +118,7 @@ func (e *Engine) resume(ctx context.Context, id string, sink event.Sink) (*Repor
 	if err := json.Unmarshal(r.Request, &src); err != nil {
 		return nil, nil, fmt.Errorf("run %s: read its request: %w", r.ID, err)
 	}
-	if err := e.endOrphans(ctx); err != nil {
+	if _, err := e.sweepPlugins(ctx, false); err != nil {
 		return nil, nil, err
 	}
 	left, err := e.settle(ctx, r.ID, false)
@@ -143,13 +143,10 @@ type GCReport struct {
 
 // GC removes everything that dead runs left. A dry run only lists it.
 func (e *Engine) GC(ctx context.Context, dry bool) (*GCReport, error) {
-	var orphans []builder.Resource
-	var err error
-	if e.config.Plugins != nil {
-		// First: what a plugin left running could make again what is cleaned up.
-		if orphans, err = e.config.Plugins.Sweep(ctx, dry); err != nil {
-			return nil, err
-		}
+	// First: what a plugin left running could make again what is cleaned up.
+	orphans, err := e.sweepPlugins(ctx, dry)
+	if err != nil {
+		return nil, err
 	}
 	report, err := e.settle(ctx, "", dry)
 	if err != nil {
@@ -166,13 +163,12 @@ func (e *Engine) GC(ctx context.Context, dry bool) (*GCReport, error) {
 	return report, nil
 }
 
-// endOrphans ends what plugins of dead gilds left running.
-func (e *Engine) endOrphans(ctx context.Context) error {
+// sweepPlugins lists what plugins of dead gilds left, and ends and removes it unless dry.
+func (e *Engine) sweepPlugins(ctx context.Context, dry bool) ([]builder.Resource, error) {
 	if e.config.Plugins == nil {
-		return nil
+		return nil, nil
 	}
-	_, err := e.config.Plugins.Sweep(ctx, false)
-	return err
+	return e.config.Plugins.Sweep(ctx, dry)
 }
 
 // add adds what a sweep found and the journal didn't already name.
@@ -200,12 +196,9 @@ func (e *Engine) settle(ctx context.Context, id string, dry bool) (*GCReport, er
 	for i := len(intents) - 1; i >= 0; i-- {
 		in := intents[i]
 		running, seen := busy[in.Run]
-		if !seen {
-			// The run that is asked for by name is claimed by the caller.
-			if running, err = e.alive(in.Run); id != "" {
-				running = false
-			}
-			if err != nil {
+		// The run that is asked for by name is claimed by the caller.
+		if !seen && id == "" {
+			if running, err = e.alive(in.Run); err != nil {
 				return report, err
 			}
 			busy[in.Run] = running

@@ -210,7 +210,7 @@ func (x *execution) runStep(ctx context.Context, n *plan.Node, t *step.Target, c
 
 // validateNow asks a step about a config that had to wait for outputs: planning couldn't.
 func validateNow(ctx context.Context, n *plan.Node, config json.RawMessage) error {
-	if n.Def.Validate == nil || len(n.Step.With.Steps()) == 0 {
+	if n.Def.Validate == nil || !n.Step.Waits() {
 		return nil
 	}
 	problems, err := n.Def.Validate(ctx, config)

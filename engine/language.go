@@ -119,29 +119,35 @@ func (l *Language) find(ctx context.Context, locked *lock.File) ([]step.Step, ma
 	return slices.Concat(steps...), missing
 }
 
+// catalogs are the steps that each file of a request may use, by its path.
+type catalogs map[string]*spec.Catalog
+
+// step finds what a pipeline uses.
+func (c catalogs) step(p *spec.Pipeline, name string) (step.Step, bool) { return c[p.File].Step(name) }
+
 // catalogs finds the steps for every file of a request. It keeps the lock files it read:
 // a run works from one state of them, however often it is resumed.
-func (l *Language) catalogs(ctx context.Context, src *sources) (map[string]*spec.Catalog, error) {
-	byDir := map[string]*spec.Catalog{}
+func (l *Language) catalogs(ctx context.Context, src *sources) (catalogs, error) {
+	found, byDir := catalogs{}, map[string]*spec.Catalog{}
 	if src.Locks == nil {
 		src.Locks = map[string][]byte{}
 	}
 	for _, f := range src.Files {
 		dir := filepath.Dir(f.Abs)
-		if byDir[dir] != nil {
-			continue
+		if byDir[dir] == nil {
+			path := filepath.Join(dir, lock.Name)
+			locked, err := src.lock(path)
+			if err != nil {
+				return nil, err
+			}
+			src.Locks[path] = locked.Text()
+			if byDir[dir], err = l.with(ctx, dir, locked); err != nil {
+				return nil, err
+			}
 		}
-		path := filepath.Join(dir, lock.Name)
-		locked, err := src.lock(path)
-		if err != nil {
-			return nil, err
-		}
-		src.Locks[path] = locked.Text()
-		if byDir[dir], err = l.with(ctx, dir, locked); err != nil {
-			return nil, err
-		}
+		found[f.Path] = byDir[dir]
 	}
-	return byDir, nil
+	return found, nil
 }
 
 // Validate checks every file of a request on its own, offline, and reports all
@@ -151,12 +157,10 @@ func (l *Language) Validate(ctx context.Context, req Request) (diag.List, error)
 	if err != nil {
 		return diags, err
 	}
-	catalogs, err := l.catalogs(ctx, &src)
+	_, _, more, err := l.resolve(ctx, &src, plan.NewInputChecker().Check)
 	if err != nil {
 		return diags, err
 	}
-	inputs := plan.NewInputChecker()
-	_, more := l.resolve(ctx, src, catalogs, inputs.Check)
 	diags = append(diags, more...)
 	diags.Sort()
 	return diags, ctx.Err()
@@ -165,7 +169,7 @@ func (l *Language) Validate(ctx context.Context, req Request) (diag.List, error)
 // checkConfigs asks the steps of pipelines what they think of their configs, side by side:
 // each may be a process that has to start. A config that waits for outputs is checked when
 // it has them.
-func checkConfigs(ctx context.Context, lookup func(*spec.Pipeline, string) (step.Step, bool), pipelines []*spec.Pipeline) diag.List {
+func checkConfigs(ctx context.Context, steps catalogs, pipelines []*spec.Pipeline) diag.List {
 	var mu sync.Mutex
 	var diags diag.List
 	told := map[string]bool{} // the cells of a matrix make the same mistakes
@@ -174,8 +178,8 @@ func checkConfigs(ctx context.Context, lookup func(*spec.Pipeline, string) (step
 	for _, p := range pipelines {
 		for i := range p.Steps {
 			s := &p.Steps[i]
-			def, _ := lookup(p, s.Uses)
-			if def.Validate == nil || s.Skip != "" || len(s.With.Steps()) > 0 {
+			def, _ := steps.step(p, s.Uses)
+			if def.Validate == nil || s.Skip != "" || s.Waits() {
 				continue
 			}
 			asking.Go(func() error {

@@ -77,13 +77,9 @@ func (e *Engine) Lock(ctx context.Context, req Request) ([]string, diag.List, er
 	if err != nil || diags.HasErrors() {
 		return nil, diags, err
 	}
-	catalogs, err := e.language.catalogs(ctx, &src)
-	if err != nil {
-		return nil, nil, err
-	}
-	pipelines, diags := e.language.resolve(ctx, src, catalogs)
-	if diags.HasErrors() {
-		return nil, diags, nil
+	pipelines, _, diags, err := e.language.resolve(ctx, &src)
+	if err != nil || diags.HasErrors() {
+		return nil, diags, err
 	}
 	b := &prepared{Engine: e, src: src, abs: map[string]string{}, lockMap: map[string]*lock.File{}}
 	for _, f := range src.Files {

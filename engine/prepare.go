@@ -44,11 +44,10 @@ var _ plan.Env = (*prepared)(nil)
 // prepare resolves and plans. It returns nil, without an error, when the diagnostics
 // have errors.
 func (e *Engine) prepare(ctx context.Context, run string, src sources, sink event.Sink) (*prepared, diag.List, error) {
-	catalogs, err := e.language.catalogs(ctx, &src)
+	pipelines, steps, diags, err := e.language.resolve(ctx, &src)
 	if err != nil {
-		return nil, nil, err
+		return nil, diags, err
 	}
-	pipelines, diags := e.language.resolve(ctx, src, catalogs)
 	if diags.HasErrors() || ctx.Err() != nil {
 		return nil, diags, ctx.Err()
 	}
@@ -59,10 +58,7 @@ func (e *Engine) prepare(ctx context.Context, run string, src sources, sink even
 	for _, f := range src.Files {
 		b.abs[f.Path] = f.Abs
 	}
-	options := plan.Options{Run: run, Selection: src.Request.Selection}
-	options.Steps = func(p *spec.Pipeline, name string) (step.Step, bool) {
-		return catalogs[filepath.Dir(b.abs[p.File])].Step(name)
-	}
+	options := plan.Options{Run: run, Steps: steps.step, Selection: src.Request.Selection}
 	if src.Epoch != "" {
 		seconds, err := strconv.ParseInt(src.Epoch, 10, 64)
 		if err != nil {

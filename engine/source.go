@@ -132,9 +132,12 @@ func pipelinesIn(dir string) ([]string, error) {
 // fileCheck looks at the pipelines of one file.
 type fileCheck func(file string, c *spec.Catalog, pipelines []*spec.Pipeline) (diag.List, error)
 
-// resolve parses and resolves all files, side by side. catalogs holds the steps they may
-// use, by folder.
-func (l *Language) resolve(ctx context.Context, src sources, catalogs map[string]*spec.Catalog, checks ...fileCheck) ([]*spec.Pipeline, diag.List) {
+// resolve finds the steps that files may use, then parses and resolves the files, side by side.
+func (l *Language) resolve(ctx context.Context, src *sources, checks ...fileCheck) ([]*spec.Pipeline, catalogs, diag.List, error) {
+	steps, err := l.catalogs(ctx, src)
+	if err != nil {
+		return nil, nil, nil, err
+	}
 	in := spec.Inputs{Params: src.Request.Params, Builder: src.Request.Builder}
 	var diags diag.List
 	if src.Request.ParamsFile != "" {
@@ -155,7 +158,7 @@ func (l *Language) resolve(ctx context.Context, src sources, catalogs map[string
 			if ctx.Err() != nil {
 				return
 			}
-			r, syntax := &results[i], catalogs[filepath.Dir(f.Abs)]
+			r, syntax := &results[i], steps[f.Path]
 			file, ds := spec.Parse(f.Path, f.Text, syntax)
 			r.diags = ds
 			if file == nil {
@@ -182,18 +185,14 @@ func (l *Language) resolve(ctx context.Context, src sources, catalogs map[string
 		pipelines = append(pipelines, r.pipelines...)
 		diags = append(diags, r.diags...)
 	}
-	diags = append(diags, l.askSteps(ctx, src, catalogs, pipelines)...)
+	diags = append(diags, l.askSteps(ctx, src, steps, pipelines)...)
 	diags.Sort()
-	return pipelines, diags
+	return pipelines, steps, diags, nil
 }
 
 // askSteps has the steps check their configs. Before any plugin is started, the variables
 // that hold secrets are withheld from all.
-func (l *Language) askSteps(ctx context.Context, src sources, catalogs map[string]*spec.Catalog, pipelines []*spec.Pipeline) diag.List {
-	folders := map[string]string{}
-	for _, f := range src.Files {
-		folders[f.Path] = filepath.Dir(f.Abs)
-	}
+func (l *Language) askSteps(ctx context.Context, src *sources, steps catalogs, pipelines []*spec.Pipeline) diag.List {
 	var secret []string
 	for _, p := range pipelines {
 		for _, s := range p.Secrets {
@@ -205,9 +204,7 @@ func (l *Language) askSteps(ctx context.Context, src sources, catalogs map[strin
 	if l.plugins != nil {
 		l.plugins.Withhold(secret)
 	}
-	diags := checkConfigs(ctx, func(p *spec.Pipeline, name string) (step.Step, bool) {
-		return catalogs[folders[p.File]].Step(name)
-	}, pipelines)
+	diags := checkConfigs(ctx, steps, pipelines)
 	for _, f := range src.Files {
 		fillFrom(diags, f)
 	}

@@ -310,7 +310,7 @@ func (g *imageGraph) cacheable(def step.Step, s *spec.Step, kind Kind) bool {
 	switch {
 	case kind == KindPublish, kind == KindCopy, kind == KindRetain, s.Skip != "":
 		return true
-	case def.KeyParts != nil && len(s.With.Steps()) > 0:
+	case def.KeyParts != nil && s.Waits():
 		return false
 	}
 	return def.Cacheable

@@ -207,7 +207,7 @@ func (b *build) askForParts(pipelines []*spec.Pipeline) map[*spec.Step]ownParts 
 		for i := range p.Steps {
 			s := &p.Steps[i]
 			def, _ := b.opts.Steps(p, s.Uses)
-			if def.KeyParts == nil || s.Skip != "" || len(s.With.Steps()) > 0 {
+			if def.KeyParts == nil || s.Skip != "" || s.Waits() {
 				continue
 			}
 			asking.Go(func() error {

@@ -80,6 +80,9 @@ type Step struct {
 	ContinueOnError bool
 }
 
+// Waits tells a config that has no value before other steps have run: it uses their outputs.
+func (s *Step) Waits() bool { return len(s.With.Steps()) > 0 }
+
 // Retry says how often a failed step is tried again. The zero value means never.
 type Retry struct {
 	// Attempts is the number of tries in all; 0 and 1 both mean one.
