@@ -71,17 +71,60 @@ func (c *Catalog) add(steps []step.Step) error {
 		if _, ok := c.kinds[s.Name]; ok {
 			return fmt.Errorf("two steps have the name %q", s.Name)
 		}
-		with, err := newShape("gild:///steps/"+s.Name, s.Schema)
+		k, err := newKind(s)
 		if err != nil {
-			return fmt.Errorf("schema of step %q: %w", s.Name, err)
+			return err
 		}
-		c.kinds[s.Name] = &kind{step: s, with: with, formats: bytes.Contains(s.Schema, []byte(`"gild-`))}
+		c.kinds[s.Name] = k
 		if !s.Internal {
 			c.names = append(c.names, s.Name)
 		}
 	}
 	slices.Sort(c.names)
 	return nil
+}
+
+func newKind(s step.Step) (*kind, error) {
+	with, err := newShape("gild:///steps/"+s.Name, s.Schema)
+	if err != nil {
+		return nil, fmt.Errorf("schema of step %q: %w", s.Name, err)
+	}
+	return &kind{step: s, with: with, formats: bytes.Contains(s.Schema, []byte(`"gild-`))}, nil
+}
+
+// CheckSchema tells what keeps a catalog from taking a step's schema.
+func CheckSchema(s step.Step) error {
+	_, err := newKind(s)
+	return err
+}
+
+// CompileSchema compiles a JSON Schema (2020-12) of somebody else's. It fails for one that
+// isn't valid, and for one that refers outside itself: nothing is read but text. Formats
+// are not asserted.
+func CompileSchema(url string, text []byte) (*jsonschema.Schema, error) {
+	return compile(newCompiler(), url, text)
+}
+
+func newCompiler() *jsonschema.Compiler {
+	c := jsonschema.NewCompiler()
+	c.Draft = jsonschema.Draft2020
+	c.LoadURL = func(url string) (io.ReadCloser, error) {
+		return nil, fmt.Errorf("%s is outside of the schema", url)
+	}
+	return c
+}
+
+// compile also makes an error of the panics that some texts cause in the compiler.
+func compile(c *jsonschema.Compiler, url string, text []byte) (_ *jsonschema.Schema, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("it can't be compiled: %v", r)
+		}
+	}()
+	if err := c.AddResource(url, bytes.NewReader(text)); err != nil {
+		return nil, err
+	}
+	return c.Compile(url)
 }
 
 // Step returns the declaration of a step.
@@ -100,23 +143,16 @@ type shape struct {
 }
 
 func newShape(url string, text []byte) (*shape, error) {
-	compiler := jsonschema.NewCompiler()
-	compiler.Draft = jsonschema.Draft2020
+	compiler := newCompiler()
 	compiler.AssertFormat = true
 	compiler.ExtractAnnotations = true
-	compiler.LoadURL = func(url string) (io.ReadCloser, error) {
-		return nil, fmt.Errorf("%s is outside of the schema", url)
-	}
 	for name, f := range formats {
 		compiler.Formats[name] = func(v any) bool {
 			s, ok := v.(string)
 			return !ok || f.check(s) == nil
 		}
 	}
-	if err := compiler.AddResource(url, bytes.NewReader(text)); err != nil {
-		return nil, err
-	}
-	schema, err := compiler.Compile(url)
+	schema, err := compile(compiler, url, text)
 	if err != nil {
 		return nil, errors.New(strings.TrimPrefix(err.Error(), "jsonschema: "))
 	}

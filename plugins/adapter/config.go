@@ -8,6 +8,7 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v5"
 
+	"github.com/gildhq/gild/engine/spec"
 	"github.com/gildhq/gild/engine/step"
 	"github.com/gildhq/gild/plugins/manifest"
 )
@@ -17,13 +18,7 @@ import (
 func compile(steps []manifest.Step) (map[string]*jsonschema.Schema, error) {
 	all := map[string]*jsonschema.Schema{}
 	for _, s := range steps {
-		c := jsonschema.NewCompiler()
-		c.Draft = jsonschema.Draft2020
-		url := "gild:///steps/" + s.Name
-		if err := c.AddResource(url, bytes.NewReader(s.Schema)); err != nil {
-			return nil, fmt.Errorf("schema of step %q: %w", s.Name, err)
-		}
-		schema, err := c.Compile(url)
+		schema, err := spec.CompileSchema("gild:///steps/"+s.Name, s.Schema)
 		if err != nil {
 			return nil, fmt.Errorf("schema of step %q: %w", s.Name, err)
 		}

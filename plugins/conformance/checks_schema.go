@@ -46,19 +46,14 @@ func checkSchemas(_ context.Context, s *session) verdict {
 
 func compile(t *pluginv1.StepType) (*jsonschema.Schema, map[string]any, error) {
 	// What gild's own compiler refuses can't be used, whatever others say of it.
-	if _, err := spec.NewCatalog([]step.Step{{Name: t.GetName(), Schema: t.GetSchema()}}); err != nil {
+	if err := spec.CheckSchema(step.Step{Name: t.GetName(), Schema: t.GetSchema()}); err != nil {
 		return nil, nil, err
 	}
 	var root map[string]any
 	if err := json.Unmarshal(t.GetSchema(), &root); err != nil {
 		return nil, nil, fmt.Errorf("read the schema: %w", err)
 	}
-	compiler := jsonschema.NewCompiler()
-	compiler.Draft = jsonschema.Draft2020
-	if err := compiler.AddResource("gild:///with", bytes.NewReader(t.GetSchema())); err != nil {
-		return nil, nil, fmt.Errorf("read the schema: %w", err)
-	}
-	schema, err := compiler.Compile("gild:///with")
+	schema, err := spec.CompileSchema("gild:///with", t.GetSchema())
 	if err != nil {
 		return nil, nil, fmt.Errorf("compile the schema: %w", err)
 	}

@@ -1,14 +1,12 @@
 package manifest
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"strconv"
 	"strings"
 
+	"github.com/gildhq/gild/engine/spec"
 	"github.com/santhosh-tekuri/jsonschema/v5"
 	"gopkg.in/yaml.v3"
 )
@@ -49,16 +47,7 @@ func (r *reader) schema(n *yaml.Node) []byte {
 }
 
 func compile(text []byte) error {
-	const url = "gild:///schema"
-	compiler := jsonschema.NewCompiler()
-	compiler.Draft = jsonschema.Draft2020
-	compiler.LoadURL = func(url string) (io.ReadCloser, error) {
-		return nil, fmt.Errorf("%s is outside of the schema", url)
-	}
-	if err := compiler.AddResource(url, bytes.NewReader(text)); err != nil {
-		return err
-	}
-	_, err := compiler.Compile(url)
+	_, err := spec.CompileSchema("gild:///schema", text)
 	var failed *jsonschema.SchemaError
 	if errors.As(err, &failed) {
 		return failed.Err

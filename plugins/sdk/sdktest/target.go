@@ -14,6 +14,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v5"
 	"gopkg.in/yaml.v3"
 
+	"github.com/gildhq/gild/engine/spec"
 	"github.com/gildhq/gild/plugins/sdk"
 	"github.com/gildhq/gild/steps/steptest"
 )
@@ -140,12 +141,7 @@ func schemaProblems(tb testing.TB, err error) (problems []sdk.Problem) {
 }
 
 func checkSchema(s sdk.Step, config []byte) error {
-	c := jsonschema.NewCompiler()
-	const name = "step.json"
-	if err := c.AddResource(name, bytes.NewReader(s.Schema)); err != nil {
-		return fmt.Errorf("its schema: %w", err)
-	}
-	schema, err := c.Compile(name)
+	schema, err := spec.CompileSchema("gild:///steps/"+s.Name, s.Schema)
 	if err != nil {
 		return fmt.Errorf("its schema: %w", err)
 	}
