@@ -3,8 +3,9 @@ package run
 import (
 	"regexp"
 	"strings"
-	"unicode"
 	"unicode/utf8"
+
+	"github.com/gildhq/gild/engine/plain"
 )
 
 // sequence matches what a terminal takes as a command: CSI, strings such as a window's
@@ -38,15 +39,5 @@ func isPlain(text string) bool {
 	return true
 }
 
-// dangerous tells of characters that act on a terminal, or that make text look like
-// another: invalid UTF-8 is a RuneError already.
-func dangerous(c rune) bool {
-	switch {
-	case c == '\t' || c == '\n':
-		return false
-	case unicode.IsControl(c):
-		return true
-	default:
-		return unicode.Is(unicode.Bidi_Control, c) || c == '\u2028' || c == '\u2029'
-	}
-}
+// dangerous is [plain.Acts] but for what lays out a text: invalid UTF-8 is a RuneError already.
+func dangerous(c rune) bool { return c != '\t' && c != '\n' && plain.Acts(c) }

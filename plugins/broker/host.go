@@ -10,8 +10,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/gildhq/gild/engine/plain"
 	"github.com/gildhq/gild/engine/step"
-	"github.com/gildhq/gild/plugins/internal/plain"
 	"github.com/gildhq/gild/plugins/proto/pluginv1"
 )
 

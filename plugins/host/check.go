@@ -9,9 +9,9 @@ import (
 	"strings"
 
 	"github.com/gildhq/gild/engine/lock"
+	"github.com/gildhq/gild/engine/plain"
 	"github.com/gildhq/gild/engine/spec"
 	"github.com/gildhq/gild/engine/step"
-	"github.com/gildhq/gild/plugins/internal/plain"
 	"github.com/gildhq/gild/plugins/manifest"
 	"github.com/gildhq/gild/plugins/proto/pluginv1"
 )

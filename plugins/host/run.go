@@ -18,10 +18,10 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/gildhq/gild/engine/plain"
 	"github.com/gildhq/gild/engine/step"
 	"github.com/gildhq/gild/plugins/broker"
 	"github.com/gildhq/gild/plugins/internal/hide"
-	"github.com/gildhq/gild/plugins/internal/plain"
 	"github.com/gildhq/gild/plugins/proto/pluginv1"
 	"github.com/gildhq/gild/plugins/store"
 )

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/gildhq/gild/engine/plain"
 	"github.com/gildhq/gild/engine/step"
-	"github.com/gildhq/gild/plugins/internal/plain"
 	"github.com/gildhq/gild/plugins/proto/pluginv1"
 	"github.com/gildhq/gild/plugins/store"
 )

@@ -1,5 +1,5 @@
 // Package plain tells text that can be shown to people from text that acts on a terminal, or
-// that looks like other text. It is about what plugins say.
+// that looks like other text. It is about what steps and plugins say.
 //
 // Strings go in; a verdict or a cleaned string comes out. The package doesn't know lengths.
 package plain
@@ -14,20 +14,22 @@ import (
 // control characters allowed. Text is valid UTF-8.
 func Is(s, allowed string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
-		return acts(r) && !strings.ContainsRune(allowed, r)
+		return Acts(r) && !strings.ContainsRune(allowed, r)
 	})
 }
 
 // Text returns what is plain of a text.
 func Text(s string) string {
 	return strings.Map(func(r rune) rune {
-		if acts(r) || r == utf8.RuneError {
+		if Acts(r) || r == utf8.RuneError {
 			return -1
 		}
 		return r
 	}, s)
 }
 
-func acts(r rune) bool {
+// Acts tells of characters that act on a terminal, or that make text look like another.
+// Invalid UTF-8 isn't among them.
+func Acts(r rune) bool {
 	return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029'
 }

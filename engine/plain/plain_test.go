@@ -3,7 +3,7 @@ package plain_test
 import (
 	"testing"
 
-	"github.com/gildhq/gild/plugins/internal/plain"
+	"github.com/gildhq/gild/engine/plain"
 )
 
 func TestPlain(t *testing.T) {
