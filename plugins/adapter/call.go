@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/gildhq/gild/engine/step"
+	"github.com/gildhq/gild/plugins/internal/procs"
 )
 
 const (
@@ -20,8 +21,6 @@ const (
 	path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	// callEnv marks the processes of one call.
 	callEnv = "GILD_PLUGIN_CALL"
-	// runEnv marks the processes of one plugin's process; whoever started that set it.
-	runEnv = "GILD_PLUGIN_RUN"
 )
 
 // call is one start of a program.
@@ -53,7 +52,7 @@ func (a *Adapter) call(ctx context.Context, c *call) (err error) {
 	if err != nil {
 		return fmt.Errorf("encode the request: %w", err)
 	}
-	mark := callEnv + "=" + rand.Text()
+	mark := rand.Text()
 	p, err := start(program{
 		path: filepath.Join(a.dir, c.argv[0]), args: append(slices.Clone(c.argv[1:]), c.events.verb),
 		dir: a.dir, env: a.environment(c.env, temp, mark), mark: mark, stdin: text,
@@ -87,16 +86,16 @@ func (a *Adapter) environment(own []string, temp, mark string) []string {
 	env := []string{"PATH=" + path, "LANG=C.UTF-8", "HOME=" + temp, "TMPDIR=" + temp}
 	for _, v := range a.config.Environ {
 		name, _, _ := strings.Cut(v, "=")
-		if name == runEnv || slices.Contains(a.manifest.Environment, name) {
+		if name == procs.RunEnv || slices.Contains(a.manifest.Environment, name) {
 			env = append(env, v)
 		}
 	}
 	for _, v := range own {
-		if name, _, _ := strings.Cut(v, "="); name != runEnv {
+		if name, _, _ := strings.Cut(v, "="); name != procs.RunEnv {
 			env = append(env, v)
 		}
 	}
-	return append(env, "GILD="+a.config.Gild, "GILD_PLUGIN_DIR="+a.dir, mark)
+	return append(env, "GILD="+a.config.Gild, "GILD_PLUGIN_DIR="+a.dir, callEnv+"="+mark)
 }
 
 // follow takes what the program says until it has ended, and tells how the call went.

@@ -1,7 +1,6 @@
 package adapter
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,24 +8,18 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"runtime"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/gildhq/gild/plugins/internal/procs"
 )
 
-const (
-	// leftTime is how long output may still come once every process that could be found
-	// is dead.
-	leftTime = 2 * time.Second
-	// huntTime is how long processes of a call are looked for that keep starting new ones.
-	huntTime = 5 * time.Second
-)
+// leftTime is how long output may still come once every process that could be found is dead.
+const leftTime = 2 * time.Second
 
 // program is what to start.
 type program struct {
@@ -34,7 +27,7 @@ type program struct {
 	args  []string
 	dir   string
 	env   []string
-	mark  string
+	mark  string // the value of callEnv in env
 	stdin []byte
 	// grace is how long the program may go on once it was asked to end, unless kill comes
 	// first.
@@ -61,17 +54,21 @@ func start(prog program) (*process, error) {
 	}
 	defer in.Close()
 	p := &process{program: prog, done: make(chan struct{})}
-	p.cmd = exec.Command(prog.path, prog.args...)
-	p.cmd.Dir, p.cmd.Env, p.cmd.Stdin = prog.dir, prog.env, in
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	outs, err := p.pipes()
-	defer closeAll(outs)
+	out, errs, err := p.pipes()
+	defer closeAll(out, errs)
+	var dead <-chan struct{}
 	if err == nil {
-		err = p.launch()
+		p.cmd, dead, err = procs.Start(func() *exec.Cmd {
+			cmd := exec.Command(prog.path, prog.args...)
+			cmd.Dir, cmd.Env = prog.dir, prog.env
+			cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, errs
+			return cmd
+		})
 	}
 	if err != nil {
 		return nil, errors.Join(explain(err), p.close())
 	}
+	go p.reap(dead)
 	return p, nil
 }
 
@@ -92,54 +89,33 @@ func memory(content []byte) (*os.File, error) {
 	return f, nil
 }
 
-// pipes connects standard output and error, and returns the program's ends of them.
-func (p *process) pipes() ([]*os.File, error) {
-	out, outEnd, err := os.Pipe()
+// pipes makes the pipes for standard output and error, and returns the program's ends.
+func (p *process) pipes() (out, errs *os.File, err error) {
+	ours, out, err := os.Pipe()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	p.stdout, p.cmd.Stdout = &pipe{f: out}, outEnd
-	errs, errsEnd, err := os.Pipe()
+	p.stdout = &pipe{f: ours}
+	ours, errs, err = os.Pipe()
 	if err != nil {
-		return []*os.File{outEnd}, err
+		return out, nil, err
 	}
-	p.stderr, p.cmd.Stderr = &pipe{f: errs}, errsEnd
-	return []*os.File{outEnd, errsEnd}, nil
+	p.stderr = &pipe{f: ours}
+	return out, errs, nil
 }
 
-func closeAll(files []*os.File) {
+func closeAll(files ...*os.File) {
 	for _, f := range files {
 		// The program has it, or there is none: what this end's closing says is of no use.
 		_ = f.Close()
 	}
 }
 
-// launch starts the program on a thread that lives as long as it: Pdeathsig is about the
-// thread that started a process.
-func (p *process) launch() error {
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := p.cmd.Start()
-		started <- err
-		if err == nil {
-			p.reap()
-		}
-	}()
-	return <-started
-}
-
 // reap waits for the program, and kills what is left of its group while the dead program
 // still holds the group's number.
-func (p *process) reap() {
+func (p *process) reap(dead <-chan struct{}) {
 	defer close(p.done)
-	for {
-		err := unix.Waitid(unix.P_PID, p.cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
+	<-dead
 	p.signal(syscall.SIGKILL)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -176,7 +152,7 @@ func (p *process) end(ctx context.Context) (status int, err error) {
 		p.signal(syscall.SIGKILL)
 		<-p.done
 	}
-	err = killMarked(p.mark)
+	_, err = procs.Kill(func(pid int) bool { return procs.Variable(pid, callEnv) == p.mark })
 	p.stdout.last()
 	p.stderr.last()
 	ws := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
@@ -205,63 +181,6 @@ func (p *process) close() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// killMarked kills the processes with a variable in their environment: those that left
-// the process group.
-func killMarked(mark string) error {
-	deadline := time.Now().Add(huntTime)
-	for {
-		found, err := killOnce(mark)
-		if err != nil || found == 0 {
-			return err
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("%d processes that it started are still there", found)
-		}
-		time.Sleep(time.Millisecond)
-	}
-}
-
-func killOnce(mark string) (found int, err error) {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return 0, fmt.Errorf("look for processes: %w", err)
-	}
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		// Opened before its environment is read, so that it can't be another one when it
-		// is killed.
-		proc, err := os.FindProcess(pid)
-		if err != nil {
-			continue
-		}
-		if marked(pid, mark) {
-			found++
-			// It may have ended by itself; the next round sees.
-			_ = proc.Kill()
-		}
-		_ = proc.Release()
-	}
-	return found, nil
-}
-
-// marked is false for what can't be read: another user's process is none of ours, and one
-// that has ended has no environment.
-func marked(pid int, mark string) bool {
-	env, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "environ"))
-	if err != nil {
-		return false
-	}
-	for v := range bytes.SplitSeq(env, []byte{0}) {
-		if string(v) == mark {
-			return true
-		}
-	}
-	return false
 }
 
 // pipe is our end of a program's output.

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/gildhq/gild/plugins/internal/procs"
 	"github.com/gildhq/gild/plugins/proto/pluginv1"
 )
 
@@ -121,7 +122,7 @@ func checkOrphan(ctx context.Context, s *session) verdict {
 		var left []int
 		var err error
 		if !eventually(ctx, orphanTime, func() bool {
-			left, err = offspring(p.token, p.pid)
+			left, err = procs.Find(p.offspring)
 			return err != nil || len(left) == 0
 		}) {
 			return fails("it still runs %v after its parent was killed; look at %s every second", orphanTime, pluginv1.ParentEnv)
@@ -147,7 +148,7 @@ func checkLeftovers(ctx context.Context, s *session) verdict {
 		var left []int
 		var err error
 		eventually(ctx, endTime/2, func() bool {
-			left, err = offspring(p.token, p.pid)
+			left, err = procs.Find(p.offspring)
 			left = slices.DeleteFunc(left, func(pid int) bool { return pid == p.pid })
 			return err != nil || len(left) == 0
 		})

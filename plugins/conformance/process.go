@@ -9,15 +9,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strconv"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/gildhq/gild/plugins/internal/procs"
 	"github.com/gildhq/gild/plugins/proto/pluginv1"
 )
 
@@ -73,9 +72,18 @@ func (l launch) start(ctx context.Context, adopt bool) (*process, error) {
 		}
 	}
 	begin := time.Now()
-	if err := p.run(func() *exec.Cmd { return l.command(p, id, adopt) }); err != nil {
+	cmd, dead, err := procs.Start(func() *exec.Cmd { return l.command(p, id, adopt) })
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start %s: %w", l.argv[0], err), os.RemoveAll(seat))
 	}
+	p.pid = cmd.Process.Pid
+	go func() {
+		<-dead
+		// How it ended is in its state.
+		_ = cmd.Wait()
+		p.state = cmd.ProcessState
+		close(p.done)
+	}()
 	if err := p.shake(ctx, l, id); err != nil {
 		return nil, errors.Join(p.explain(err), p.kill())
 	}
@@ -111,54 +119,16 @@ func (l launch) command(p *process, id identity, adopt bool) *exec.Cmd {
 		"PLUGIN_MIN_PORT=10000", "PLUGIN_MAX_PORT=25000",
 		"PLUGIN_UNIX_SOCKET_DIR=" + p.sockets,
 		pluginv1.ParentEnv + "=" + parent,
-		runEnv + "=" + p.token,
+		procs.RunEnv + "=" + p.token,
 		"TMPDIR=" + filepath.Join(p.seat, "tmp"),
 	}, l.env...)
 	if l.tls {
 		cmd.Env = append(cmd.Env, "PLUGIN_CLIENT_CERT="+string(id.pem))
 	}
 	cmd.Stdout, cmd.Stderr = p.stdout, p.stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	// Children that keep its output open must not keep us waiting.
 	cmd.WaitDelay = time.Second
 	return cmd
-}
-
-// startFile starts the command. While another goroutine forks, the new process holds the
-// program open for writing for a moment, if it was copied just then; the kernel refuses to
-// run such a file.
-func startFile(command func() *exec.Cmd) (*exec.Cmd, error) {
-	for try := 0; ; try++ {
-		cmd := command()
-		err := cmd.Start()
-		if !errors.Is(err, syscall.ETXTBSY) || try == 200 {
-			return cmd, err
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
-
-// run starts the command on a thread of its own, which lives as long as the command:
-// Pdeathsig is about the thread that started a process.
-func (p *process) run(command func() *exec.Cmd) error {
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		cmd, err := startFile(command)
-		if err == nil {
-			p.pid = cmd.Process.Pid
-		}
-		started <- err
-		if err != nil {
-			return
-		}
-		// How it ended is in its state.
-		_ = cmd.Wait()
-		p.state = cmd.ProcessState
-		close(p.done)
-	}()
-	return <-started
 }
 
 var looksLikeHandshake = regexp.MustCompile(`^\d+\|\d+\|`)
@@ -241,9 +211,9 @@ func (p *process) kill() error {
 		errs = append(errs, p.conn.Close())
 		p.conn = nil
 	}
-	errs = append(errs, killAll(p.token, p.pid))
+	_, err := procs.Kill(p.offspring)
 	<-p.done
-	return errors.Join(append(errs, os.RemoveAll(p.seat))...)
+	return errors.Join(append(errs, err, os.RemoveAll(p.seat))...)
 }
 
 // interrupt sends what Ctrl-C sends.

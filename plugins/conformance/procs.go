@@ -5,52 +5,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/gildhq/gild/plugins/internal/procs"
 )
 
-// runEnv names the variable by whose value a plugin's processes are found.
-const runEnv = "GILD_PLUGIN_RUN"
-
-// offspring returns the process ids that have the token in their environment or belong to
-// the process group, sorted, without those that are dead and only wait to be collected.
-func offspring(token string, group int) ([]int, error) {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return nil, fmt.Errorf("list processes: %w", err)
+// offspring tells of the processes that have the token or belong to the process group, and
+// aren't dead and only wait to be collected.
+func (p *process) offspring(pid int) bool {
+	stat, err := readStat(pid)
+	if err != nil || stat.state == 'Z' || stat.state == 'X' {
+		return false // gone while we looked
 	}
-	want := []byte(runEnv + "=" + token)
-	var found []int
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil || pid == os.Getpid() {
-			continue
-		}
-		stat, err := readStat(pid)
-		if err != nil || stat.state == 'Z' || stat.state == 'X' {
-			continue // gone while we looked
-		}
-		env, err := os.ReadFile(filepath.Join("/proc", e.Name(), "environ"))
-		if err != nil && !gone(err) && !errors.Is(err, fs.ErrPermission) {
-			return nil, fmt.Errorf("look at process %d: %w", pid, err)
-		}
-		if stat.group == group || slices.ContainsFunc(bytes.Split(env, []byte{0}), func(v []byte) bool { return bytes.Equal(v, want) }) {
-			found = append(found, pid)
-		}
-	}
-	slices.Sort(found)
-	return found, nil
-}
-
-func gone(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
+	return stat.group == p.pid || procs.Variable(pid, procs.RunEnv) == p.token
 }
 
 type procStat struct {
@@ -95,29 +65,6 @@ func readUsage(pid int) (usage, error) {
 	pages, err := strconv.ParseInt(fields[1], 10, 64)
 	return usage{memory: pages * int64(os.Getpagesize()), files: len(files)}, err
 }
-
-// killAll ends what is left of a plugin, and what that starts meanwhile.
-func killAll(token string, group int) error {
-	var left []int
-	var err error
-	if !eventually(context.Background(), killTime, func() bool {
-		if left, err = offspring(token, group); err != nil {
-			return true
-		}
-		for _, pid := range left {
-			if e := unix.Kill(pid, unix.SIGKILL); e != nil && !errors.Is(e, unix.ESRCH) {
-				err = errors.Join(err, fmt.Errorf("end process %d: %w", pid, e))
-			}
-		}
-		return err != nil || len(left) == 0
-	}) {
-		err = fmt.Errorf("the processes %v of the plugin don't end when killed", left)
-	}
-	return err
-}
-
-// killTime is how long the kernel may take to end killed processes.
-const killTime = 10 * time.Second
 
 // commandLine shows a process to people.
 func commandLine(pid int) string {

@@ -13,6 +13,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/gildhq/gild/plugins/internal/procs"
 )
 
 // runsDir is the folder, in that of the host, with one folder for each host that runs
@@ -123,6 +125,9 @@ func (f *runFolder) seat() (seat, error) {
 	}
 	return s, nil
 }
+
+// holds tells of the processes that have the seat's token.
+func (s seat) holds(pid int) bool { return procs.Variable(pid, procs.RunEnv) == s.token }
 
 func (s seat) remove() error {
 	return errors.Join(removeAll(s.content), removeAll(s.sockets))

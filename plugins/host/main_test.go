@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/gildhq/gild/engine/step"
+	"github.com/gildhq/gild/plugins/internal/procs"
 	"github.com/gildhq/gild/plugins/proto/pluginv1"
 	"github.com/gildhq/gild/plugins/store"
 )
@@ -105,8 +106,8 @@ func newHost(t testing.TB, change func(*Config)) *Host {
 				t.Errorf("%s is left behind: %v", path, err)
 			}
 		}
-		if pids := marked(func(token string) bool { return strings.HasPrefix(token, folder.id) }); len(pids) > 0 {
-			t.Errorf("processes %v are left behind", pids)
+		if pids, err := procs.Find(func(pid int) bool { return strings.HasPrefix(procs.Variable(pid, procs.RunEnv), folder.id) }); err != nil || len(pids) > 0 {
+			t.Errorf("processes %v are left behind: %v", pids, err)
 		}
 	})
 	return h

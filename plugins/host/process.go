@@ -94,8 +94,8 @@ func (h *Host) startIn(ctx context.Context, c store.Content, seat seat) (*proces
 	})
 	p.prog = &program{
 		argv: argv, seat: seat, limits: c.Manifest.Limits, allow: h.passed(c.Manifest.Environment), tick: h.memoryTick,
-		said: &output{name: func() string { return h.name(c) }, log: h.log},
-		dead: make(chan struct{}), exited: make(chan struct{}),
+		said:   &output{name: func() string { return h.name(c) }, log: h.log},
+		exited: make(chan struct{}),
 	}
 	stop := context.AfterFunc(ctx, func() { p.prog.kill(context.Cause(ctx)) })
 	defer stop()

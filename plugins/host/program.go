@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,12 +16,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/gildhq/gild/plugins/internal/procs"
 	"github.com/gildhq/gild/plugins/manifest"
 	"github.com/gildhq/gild/plugins/proto/pluginv1"
 )
-
-// tokenEnv names the variable that marks a plugin's process and all that it starts.
-const tokenEnv = "GILD_PLUGIN_RUN"
 
 // program is one process of a plugin. It implements go-plugin's runner.Runner, because
 // go-plugin's own runner gives the process gild's standard input, knows nothing of the
@@ -45,9 +42,9 @@ type program struct {
 	endOut, endErr func() // tell that a pipe was read to its end
 	handshake      handshake
 	pid            int
-	dead           chan struct{} // closed when the process has ended
-	exited         chan struct{} // closed when all it started is gone too, and its output read
-	err            error         // of the start; set when exited is closed
+	dead           <-chan struct{} // closed when the process has ended; set by Start
+	exited         chan struct{}   // closed when all it started is gone too, and its output read
+	err            error           // of the start; set when exited is closed
 	state          *os.ProcessState
 
 	mu     sync.Mutex
@@ -69,11 +66,19 @@ func (p *program) Start(context.Context) error {
 	p.stdout, p.stderr = outR, errR
 	p.endOut, p.endErr = p.said.reader(), p.said.reader()
 	p.handshake.init()
-	started := make(chan error, 1)
-	go p.live(outW, errW, started)
-	if err := <-started; err != nil {
-		return err
+	cmd, dead, err := procs.Start(func() *exec.Cmd { return p.command(outW, errW) })
+	err = errors.Join(err, outW.Close(), errW.Close())
+	if err != nil {
+		return p.failed(errors.Join(err, outR.Close(), errR.Close()))
 	}
+	p.dead = dead
+	p.mu.Lock()
+	p.pid = cmd.Process.Pid
+	p.mu.Unlock()
+	if err := p.limit(); err != nil || p.condemned() {
+		p.kill(err)
+	}
+	go p.reap(cmd)
 	go p.watchMemory()
 	go p.readStdout()
 	return nil
@@ -85,35 +90,16 @@ func (p *program) failed(err error) error {
 	return err
 }
 
-// live starts the process, waits for its end, and ends what it leaves behind.
-//
-// The kernel kills the process when the thread that started it ends, which it does with
-// gild, however gild ends; so the thread is kept until the process has ended.
-func (p *program) live(stdout, stderr *os.File, started chan<- error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	cmd, err := p.exec(stdout, stderr)
-	err = errors.Join(err, stdout.Close(), stderr.Close())
-	if err != nil {
-		started <- p.failed(errors.Join(err, p.stdout.Close(), p.stderr.Close()))
-		return
-	}
-	p.mu.Lock()
-	p.pid = cmd.Process.Pid
-	p.mu.Unlock()
-	if err := p.limit(); err != nil || p.condemned() {
-		p.kill(err)
-	}
-	started <- nil
-	p.awaitEnd()
-	close(p.dead)
+// reap waits for the end of the process, and ends what it leaves behind.
+func (p *program) reap(cmd *exec.Cmd) {
+	<-p.dead
 	// The process isn't reaped yet, so its group can't be another's.
 	p.kill(nil)
-	killMarked(func(token string) bool { return token == p.seat.token })
+	_, left := procs.Kill(p.seat.holds)
 	p.mu.Lock()
 	p.reaped = true
 	p.mu.Unlock()
-	p.err = waitError(cmd.Wait())
+	p.err = errors.Join(left, waitError(cmd.Wait()))
 	p.state = cmd.ProcessState
 	// What is in the pipes is still read; then they end, even if somebody holds the other end.
 	until := time.Now().Add(time.Second)
@@ -123,22 +109,12 @@ func (p *program) live(stdout, stderr *os.File, started chan<- error) {
 	close(p.exited)
 }
 
-// exec starts the process. While another part of gild forks, the new process holds the
-// file of the program open for writing for a moment, if it was being written just then;
-// the kernel refuses to run such a file.
-func (p *program) exec(stdout, stderr *os.File) (*exec.Cmd, error) {
-	for try := 0; ; try++ {
-		cmd := exec.Command(p.argv[0], p.argv[1:]...)
-		cmd.Dir = p.seat.content
-		cmd.Env = p.environment()
-		cmd.Stdout, cmd.Stderr = stdout, stderr
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-		err := cmd.Start()
-		if !errors.Is(err, syscall.ETXTBSY) || try == 200 {
-			return cmd, err
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+func (p *program) command(stdout, stderr *os.File) *exec.Cmd {
+	cmd := exec.Command(p.argv[0], p.argv[1:]...)
+	cmd.Dir = p.seat.content
+	cmd.Env = p.environment()
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	return cmd
 }
 
 // environment is all that the process sees. Later entries win.
@@ -151,7 +127,7 @@ func (p *program) environment() []string {
 	}
 	env = append(env,
 		pluginv1.ParentEnv+"="+strconv.Itoa(os.Getpid()),
-		tokenEnv+"="+p.seat.token,
+		procs.RunEnv+"="+p.seat.token,
 		"TMPDIR="+p.seat.temp)
 	return append(env, p.env...)
 }
@@ -171,16 +147,6 @@ func (p *program) limit() error {
 		}
 	}
 	return nil
-}
-
-func (p *program) awaitEnd() {
-	for {
-		var info unix.Siginfo
-		err := unix.Waitid(unix.P_PID, p.pid, &info, unix.WEXITED|unix.WNOWAIT, nil)
-		if !errors.Is(err, unix.EINTR) {
-			return
-		}
-	}
 }
 
 // waitError leaves out what a status says.
@@ -203,7 +169,7 @@ func (p *program) kill(why error) {
 		p.fate = why
 	}
 	if p.pid == 0 {
-		return // live does it
+		return // Start does it
 	}
 	// The errors are that there is none any more. A process may have left its group.
 	_ = unix.Kill(-p.pid, unix.SIGKILL)

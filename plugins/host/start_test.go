@@ -17,6 +17,7 @@ import (
 
 	goplugin "github.com/hashicorp/go-plugin"
 
+	"github.com/gildhq/gild/plugins/internal/procs"
 	"github.com/gildhq/gild/plugins/proto/pluginv1"
 	"github.com/gildhq/gild/plugins/store"
 )
@@ -444,7 +445,11 @@ func TestCloseWhileStarting(t *testing.T) {
 	eventually(t, "the plugin is there", func() bool {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		return h.folder != nil && len(marked(func(token string) bool { return token == h.folder.id+".1" })) > 0
+		if h.folder == nil {
+			return false
+		}
+		pids, err := procs.Find(seat{token: h.folder.id + ".1"}.holds)
+		return err == nil && len(pids) > 0
 	})
 	if err := h.Close(); err != nil {
 		t.Error(err)

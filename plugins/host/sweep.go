@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gildhq/gild/engine/step"
+	"github.com/gildhq/gild/plugins/internal/procs"
 )
 
 // Sweep ends the processes, and removes the files, of hosts that were killed.
@@ -59,18 +60,20 @@ func sweepRun(dir string, dry bool) (gone []step.Resource, err error) {
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
 	prefix := filepath.Base(dir) + "."
-	ours := func(token string) bool { return strings.HasPrefix(token, prefix) }
-	pids := marked(ours)
-	if !dry {
-		pids = killMarked(ours)
+	ours := func(pid int) bool { return strings.HasPrefix(procs.Variable(pid, procs.RunEnv), prefix) }
+	end := procs.Kill
+	if dry {
+		end = procs.Find
 	}
+	pids, err := end(ours)
 	for _, pid := range pids {
 		gone = append(gone, step.Resource{Kind: "plugin process", ID: strconv.Itoa(pid), Note: "of a gild that was killed"})
 	}
-	if !dry {
-		if err := removeRun(dir); err != nil {
-			return gone, fmt.Errorf("remove what plugins left behind: %w", err)
-		}
+	if err == nil && !dry {
+		err = removeRun(dir)
+	}
+	if err != nil {
+		return gone, fmt.Errorf("remove what plugins left behind: %w", err)
 	}
 	return append(gone, step.Resource{Kind: "plugin files", ID: dir, Note: "of a gild that was killed"}), nil
 }

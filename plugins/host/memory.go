@@ -1,78 +1,15 @@
 package host
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/gildhq/gild/plugins/internal/procs"
 )
-
-// killMarked kills every process whose token is wanted, until there is none. A process that
-// starts others while it is being killed can win only a few rounds.
-func killMarked(wanted func(token string) bool) []int {
-	var killed []int
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
-		pids := marked(wanted)
-		for _, pid := range pids {
-			if killIfMarked(pid, wanted) && !slices.Contains(killed, pid) {
-				killed = append(killed, pid)
-			}
-		}
-		if len(pids) == 0 || time.Now().After(deadline) {
-			return killed
-		}
-	}
-}
-
-// killIfMarked kills a process if it still is one whose token is wanted.
-func killIfMarked(pid int, wanted func(token string) bool) bool {
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return false
-	}
-	defer unix.Close(fd)
-	return wanted(tokenOf(pid)) && unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) == nil
-}
-
-// marked lists the processes whose token is wanted.
-func marked(wanted func(token string) bool) []int {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return nil
-	}
-	var pids []int
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil || pid == os.Getpid() {
-			continue
-		}
-		if wanted(tokenOf(pid)) {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
-}
-
-// tokenOf returns the token in a process's environment. It is empty for one that has none,
-// that is dead, or that isn't ours to look at.
-func tokenOf(pid int) string {
-	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-	if err != nil {
-		return ""
-	}
-	for entry := range bytes.SplitSeq(env, []byte{0}) {
-		if value, ok := bytes.CutPrefix(entry, []byte(tokenEnv+"=")); ok {
-			return string(value)
-		}
-	}
-	return ""
-}
 
 // searchEvery is how many looks at the memory of a process's children come before the next
 // search for those that have left it, which reads something of every process there is.
@@ -84,7 +21,6 @@ const searchEvery = 5
 func (p *program) watchMemory() {
 	tick := time.NewTicker(p.tick)
 	defer tick.Stop()
-	mine := func(token string) bool { return token == p.seat.token }
 	var away []int
 	for n := 0; ; n++ {
 		select {
@@ -93,13 +29,17 @@ func (p *program) watchMemory() {
 		case <-tick.C:
 		}
 		if n%searchEvery == 0 {
-			away = marked(mine)
+			var err error
+			if away, err = procs.Find(p.seat.holds); err != nil {
+				p.kill(fmt.Errorf("watch its memory: %w", err))
+				return
+			}
 		}
 		seen := map[int]bool{}
 		used := memoryOf(p.pid, seen)
 		for _, pid := range away {
 			// By now the number may be another's.
-			if !seen[pid] && mine(tokenOf(pid)) {
+			if !seen[pid] && p.seat.holds(pid) {
 				used += memoryOf(pid, seen)
 			}
 		}
