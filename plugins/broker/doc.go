@@ -3,7 +3,7 @@
 //
 // On gild's side a [Server] has one socket in a folder of its own that only this user can
 // enter. [Server.Open] gives out a token for a target; calls that carry the token work on
-// it until it is closed. On the plugin's side a [Client] turns address and token back into a
+// it until it is closed. [Server.Request] is what a plugin is told of the target. On the plugin's side a [Client] turns address and token back into a
 // step.MachineHandle, step.Input values and claims that behave like the real ones, errors
 // included ([ToFailure], [FromFailure]).
 //

@@ -8,13 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/gildhq/gild/engine/step"
 	"github.com/gildhq/gild/plugins/proto/pluginv1"
@@ -74,7 +72,9 @@ func (s *session) do(ctx context.Context, p *process, j job) *ran {
 	begin := time.Now()
 	target, claims := j.target()
 	token, end := s.broker.Open(target)
-	r.err = r.follow(ctx, p, j.request(s.broker.Address(), token))
+	request := s.broker.Request(j.step, target, j.config, token)
+	request.CallId = j.id
+	r.err = r.follow(ctx, p, request)
 	end()
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		s.hung.Store(true)
@@ -118,33 +118,6 @@ func (r *ran) take(event *pluginv1.RunEvent) {
 		r.result = e.Result
 		r.results++
 	}
-}
-
-func (j job) request(address, token string) *pluginv1.RunRequest {
-	request := &pluginv1.RunRequest{
-		CallId: j.id, Step: j.step, Config: j.config, Env: j.env,
-		Inputs: slices.Sorted(maps.Keys(j.inputs)),
-		Clock:  timestamppb.New(clock),
-		Pipeline: &pluginv1.Pipeline{
-			Name: pipeline.Name, Release: pipeline.Release, Arch: pipeline.Arch,
-		},
-		HostAddress: address, HostToken: token, Attempt: 1, IdempotencyToken: "gild-test-" + j.id,
-	}
-	if j.image != nil {
-		request.Image = &pluginv1.Image{Key: j.image.Key, Size: j.image.Size}
-		for _, f := range j.image.Files {
-			request.Image.Files = append(request.Image.Files, &pluginv1.ImageFile{
-				Format: f.Format, Path: f.Path, Size: f.Size, Allocated: f.Allocated, Sha256: f.SHA256,
-			})
-		}
-	}
-	if j.machine != nil {
-		request.Machine = &pluginv1.MachineInfo{}
-		if g, ok := j.machine.(step.Guest); ok {
-			request.Machine.Guest, request.Machine.PoweredOn = true, timestamppb.New(g.PoweredOn())
-		}
-	}
-	return request
 }
 
 var pipeline = step.PipelineInfo{Name: "web", Release: "1.4.0", Arch: buildArch}

@@ -2,7 +2,6 @@ package host
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,7 +15,6 @@ import (
 	"unicode/utf8"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/gildhq/gild/engine/plain"
 	"github.com/gildhq/gild/engine/step"
@@ -68,8 +66,7 @@ func (h *Host) runIn(ctx context.Context, c store.Content, t *pluginv1.StepType,
 	}
 	token, end := machines.Open(target)
 	defer end()
-	req := request(t.GetName(), target, config)
-	req.HostAddress, req.HostToken = machines.Address(), token
+	req := machines.Request(t.GetName(), target, config, token)
 
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -88,36 +85,6 @@ func (h *Host) runIn(ctx context.Context, c store.Content, t *pluginv1.StepType,
 		return nil, broker.FromFailureOf(f, target.Secrets())
 	}
 	return outputs(t, result.GetOutputs())
-}
-
-func request(name string, t *step.Target, config json.RawMessage) *pluginv1.RunRequest {
-	req := &pluginv1.RunRequest{
-		CallId:           rand.Text(),
-		Step:             name,
-		Config:           config,
-		Env:              t.Env,
-		SecretEnv:        t.SecretEnv,
-		Inputs:           slices.Sorted(maps.Keys(t.Inputs)),
-		Clock:            timestamppb.New(t.Clock),
-		Pipeline:         &pluginv1.Pipeline{Name: t.Pipeline.Name, Release: t.Pipeline.Release, Arch: t.Pipeline.Arch},
-		Attempt:          int32(t.Attempt),
-		IdempotencyToken: t.Token,
-	}
-	if img := t.Image; img != nil {
-		req.Image = &pluginv1.Image{Key: img.Key, Size: img.Size}
-		for _, f := range img.Files {
-			req.Image.Files = append(req.Image.Files, &pluginv1.ImageFile{
-				Format: f.Format, Path: f.Path, Size: f.Size, Allocated: f.Allocated, Sha256: f.SHA256,
-			})
-		}
-	}
-	if t.Machine != nil {
-		req.Machine = &pluginv1.MachineInfo{}
-		if guest, ok := t.Machine.(step.Guest); ok {
-			req.Machine.Guest, req.Machine.PoweredOn = true, timestamppb.New(guest.PoweredOn())
-		}
-	}
-	return req
 }
 
 // running is one run of a step.
