@@ -10,19 +10,6 @@ import (
 	"github.com/gildhq/gild/plugins"
 )
 
-// openPlugins opens the plugins of the state folder.
-func (a *app) openPlugins() (*plugins.Manager, error) {
-	state, err := engine.StateFolder(a.state)
-	if err != nil {
-		return nil, err
-	}
-	self, err := adapterCommand()
-	if err != nil {
-		return nil, err
-	}
-	return plugins.Open(plugins.Config{State: state, Version: buildVersion().Version, Self: self})
-}
-
 // lazyPlugins opens the plugins of the state folder when the first is asked for: who uses
 // none needs no state folder to validate. Safe for concurrent use.
 type lazyPlugins struct {
@@ -35,7 +22,9 @@ type lazyPlugins struct {
 
 var _ engine.Plugins = (*lazyPlugins)(nil)
 
-func (a *app) lazyPlugins() *lazyPlugins { return &lazyPlugins{open: a.openPlugins} }
+func (a *app) lazyPlugins() *lazyPlugins {
+	return &lazyPlugins{open: func() (*plugins.Manager, error) { return a.openPlugins(nil) }}
+}
 
 func (l *lazyPlugins) get() (*plugins.Manager, error) {
 	l.mu.Lock()

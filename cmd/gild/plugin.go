@@ -76,21 +76,20 @@ func (o *lockOptions) read() (*lock.File, error) {
 	return l, nil
 }
 
-// withPlugins opens the plugins of the state folder for the length of fn, which an
-// interrupt ends.
+// withLock reads the lock file and opens the plugins of the state folder for the length of
+// fn, which an interrupt ends.
+func (a *app) withLock(ctx context.Context, o lockOptions, fn func(context.Context, *plugins.Manager, *lock.File) error) error {
+	l, err := o.read()
+	if err != nil {
+		return err
+	}
+	return a.withPlugins(ctx, func(ctx context.Context, m *plugins.Manager) error { return fn(ctx, m, l) })
+}
+
+// withPlugins is withLock for who may need no lock file.
 func (a *app) withPlugins(ctx context.Context, fn func(context.Context, *plugins.Manager) error) (err error) {
-	state, err := engine.StateFolder(a.state)
-	if err != nil {
-		return err
-	}
-	self, err := adapterCommand()
-	if err != nil {
-		return err
-	}
 	progress := &fetching{app: a}
-	m, err := plugins.Open(plugins.Config{
-		State: state, Version: buildVersion().Version, Self: self, Progress: progress.show,
-	})
+	m, err := a.openPlugins(progress.show)
 	if err != nil {
 		return err
 	}
@@ -99,6 +98,20 @@ func (a *app) withPlugins(ctx context.Context, fn func(context.Context, *plugins
 	defer func() { err = errors.Join(pluginError(err), m.Close()) }()
 	defer progress.clear()
 	return fn(ctx, m)
+}
+
+// openPlugins opens the plugins of the state folder. progress is told of downloads; nil for
+// who makes none.
+func (a *app) openPlugins(progress func(source string, done, total int64)) (*plugins.Manager, error) {
+	state, err := engine.StateFolder(a.state)
+	if err != nil {
+		return nil, err
+	}
+	self, err := adapterCommand()
+	if err != nil {
+		return nil, err
+	}
+	return plugins.Open(plugins.Config{State: state, Version: buildVersion().Version, Self: self, Progress: progress})
 }
 
 // adapterCommand is the command that serves a plugin of kind exec, whose folder comes last.

@@ -100,11 +100,7 @@ func (a *app) pluginInstall(cmd *cobra.Command, o pluginInstallOptions, text str
 			return invalid("install plugin: %w", err)
 		}
 	}
-	l, err := o.read()
-	if err != nil {
-		return err
-	}
-	return a.withPlugins(cmd.Context(), func(ctx context.Context, m *plugins.Manager) error {
+	return a.withLock(cmd.Context(), o.lockOptions, func(ctx context.Context, m *plugins.Manager, l *lock.File) error {
 		c, err := m.Install(ctx, l, plugins.InstallRequest{
 			Source: text, SHA256: sums, Name: o.name, Platforms: o.platforms, AllowHTTP: o.allowHTTP,
 		})
@@ -163,11 +159,7 @@ func (a *app) pluginInstallLocked(cmd *cobra.Command, o pluginInstallOptions) er
 			return usagef(cmd, "--%s is for a SOURCE, and there is none", flag)
 		}
 	}
-	l, err := o.read()
-	if err != nil {
-		return err
-	}
-	return a.withPlugins(cmd.Context(), func(ctx context.Context, m *plugins.Manager) error {
+	return a.withLock(cmd.Context(), o.lockOptions, func(ctx context.Context, m *plugins.Manager, l *lock.File) error {
 		installed, failed := m.InstallLocked(ctx, l, plugins.LockedRequest{Vendor: o.vendor, AllowHTTP: o.allowHTTP})
 		out := []jsonInstalled{}
 		var text strings.Builder

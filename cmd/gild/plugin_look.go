@@ -34,11 +34,7 @@ A build checks the same of each plugin that it starts.`,
 		Example: "  gild plugin verify",
 		Args:    argsBetween(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := o.read()
-			if err != nil {
-				return err
-			}
-			return a.withPlugins(cmd.Context(), func(ctx context.Context, m *plugins.Manager) error {
+			return a.withLock(cmd.Context(), o, func(ctx context.Context, m *plugins.Manager, l *lock.File) error {
 				checks, err := m.Verify(ctx, l)
 				if err != nil {
 					return err

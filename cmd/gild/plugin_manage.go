@@ -40,15 +40,11 @@ from there.`,
 			if len(args) == 0 && len(sums) > 0 {
 				return usagef(cmd, "--sha256 is for one plugin: name it")
 			}
-			l, err := o.read()
-			if err != nil {
-				return err
-			}
-			names := args
-			if len(args) == 0 {
-				names = slices.Sorted(maps.Keys(l.Plugins))
-			}
-			return a.withPlugins(cmd.Context(), func(ctx context.Context, m *plugins.Manager) error {
+			return a.withLock(cmd.Context(), o.lockOptions, func(ctx context.Context, m *plugins.Manager, l *lock.File) error {
+				names := args
+				if len(args) == 0 {
+					names = slices.Sorted(maps.Keys(l.Plugins))
+				}
 				out, text := []jsonChange{}, ""
 				var errs []error
 				for _, name := range names {
@@ -85,11 +81,7 @@ after an unfinished build; --purge removes that too, unless it is still needed t
 		Example: "  gild plugin remove acme/motd",
 		Args:    argsBetween(1, 1, "one plugin's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			l, err := o.read()
-			if err != nil {
-				return err
-			}
-			return a.withPlugins(cmd.Context(), func(ctx context.Context, m *plugins.Manager) error {
+			return a.withLock(cmd.Context(), o, func(ctx context.Context, m *plugins.Manager, l *lock.File) error {
 				if purge {
 					if err := a.unclaimed(ctx, l, args[0]); err != nil {
 						return err
@@ -156,11 +148,7 @@ there. What isn't installed here is fetched. It prints the paths.`,
   gild plugin install --vendor vendor/`,
 		Args: argsBetween(1, 1, "one folder"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			l, err := o.read()
-			if err != nil {
-				return err
-			}
-			return a.withPlugins(cmd.Context(), func(ctx context.Context, m *plugins.Manager) error {
+			return a.withLock(cmd.Context(), o, func(ctx context.Context, m *plugins.Manager, l *lock.File) error {
 				paths, err := m.Vendor(ctx, l, args[0], f.allowHTTP)
 				if err != nil {
 					return err
@@ -196,11 +184,7 @@ here, the digest for this platform and the source.`,
 		Example: "  gild plugin list --file images/web.yaml",
 		Args:    argsBetween(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := o.read()
-			if err != nil {
-				return err
-			}
-			return a.withPlugins(cmd.Context(), func(ctx context.Context, m *plugins.Manager) error {
+			return a.withLock(cmd.Context(), o, func(ctx context.Context, m *plugins.Manager, l *lock.File) error {
 				all, err := m.List(ctx, l)
 				if err != nil {
 					return err
