@@ -116,7 +116,7 @@ func (m *Manager) DescribePath(ctx context.Context, path string) (Description, e
 	}
 	c, err := m.store.Add(ctx, path)
 	if err != nil {
-		return Description{}, err
+		return Description{}, fmt.Errorf("read plugin %s: %w", path, err)
 	}
 	d, err := m.host.Describe(ctx, c)
 	return Description{d, c.Manifest.Environment}, err

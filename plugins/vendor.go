@@ -33,7 +33,10 @@ func (m *Manager) fromVendor(ctx context.Context, name, platform, digest, dir st
 		return err
 	}
 	c, err := m.store.Add(ctx, path)
-	if err == nil && c.Digest != digest {
+	if err != nil {
+		return fmt.Errorf("install plugin %s from %s: %w", name, path, err)
+	}
+	if c.Digest != digest {
 		err = &ChangedError{Name: name, Platform: platform, Source: path, Want: digest, Got: c.Digest}
 	}
 	return err

@@ -91,7 +91,7 @@ func open(ctx context.Context, o Options) (s *session, err error) {
 		return nil, err
 	}
 	if s.content, err = s.store.Add(ctx, found.path); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read plugin %s: %w", o.Path, err)
 	}
 	s.launch = launch{argv: s.argv(), dir: s.content.Dir, tls: s.content.Manifest.TLS != manifest.TLSNone, within: o.Within}
 	for _, name := range s.content.Manifest.Environment {

@@ -117,14 +117,18 @@ func Parse(path string, text []byte) (Manifest, error) {
 
 // Read reads the plugin.yaml of a folder and checks that the programs it names are there
 // and can be executed. ok is false when the folder has none. Links that lead out of the
-// folder are not followed.
+// folder are not followed. Mistakes call the file by its path.
 func Read(dir string) (m Manifest, ok bool, err error) {
+	return ReadAs(dir, filepath.Join(dir, Name))
+}
+
+// ReadAs is [Read] for the copy of a file: mistakes call it by the name given.
+func ReadAs(dir, path string) (m Manifest, ok bool, err error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return Manifest{}, false, fmt.Errorf("read the plugin's folder: %w", err)
 	}
 	defer root.Close()
-	path := filepath.Join(dir, Name)
 	text, err := readFile(root)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -18,16 +18,13 @@ import (
 )
 
 // Add copies a plugin into the store: a program, a folder, or a .tar.gz of a folder. What is
-// there already is left alone, unless it has changed: then it is replaced.
-func (s *Store) Add(ctx context.Context, path string) (Content, error) {
-	c, err := s.add(ctx, path)
+// there already is left alone, unless it has changed: then it is replaced. Errors tell what
+// is wrong with it, and leave it to the caller to say where it came from.
+func (s *Store) Add(ctx context.Context, path string) (_ Content, err error) {
+	kind, err := kindOf(path)
 	if err != nil {
-		return Content{}, fmt.Errorf("add plugin %s to the store: %w", path, err)
+		return Content{}, err
 	}
-	return c, nil
-}
-
-func (s *Store) add(ctx context.Context, path string) (_ Content, err error) {
 	stage, done, err := s.stage(ctx)
 	if err != nil {
 		return Content{}, err
@@ -35,11 +32,16 @@ func (s *Store) add(ctx context.Context, path string) (_ Content, err error) {
 	defer func() { err = errors.Join(err, done()) }()
 
 	entry := filepath.Join(stage, "entry")
-	digest, err := s.fill(ctx, path, entry)
+	digest, err := s.fill(ctx, path, kind, entry)
 	if err != nil {
 		return Content{}, err
 	}
-	if _, err := read(entry, digest); err != nil {
+	// Mistakes must be looked for where the copy was made from.
+	yaml := manifest.Name
+	if kind == aFolder {
+		yaml = filepath.Join(path, manifest.Name)
+	}
+	if err := checkManifest(entry, yaml); err != nil {
 		return Content{}, err
 	}
 	place, err := s.place(digest)
@@ -65,11 +67,7 @@ func (s *Store) add(ctx context.Context, path string) (_ Content, err error) {
 }
 
 // fill copies what is at path into a new folder of the form that places have.
-func (s *Store) fill(ctx context.Context, path, entry string) (digest string, err error) {
-	kind, err := kindOf(path)
-	if err != nil {
-		return "", err
-	}
+func (s *Store) fill(ctx context.Context, path string, kind kind, entry string) (digest string, err error) {
 	dir := filepath.Join(entry, folderDir)
 	switch kind {
 	case aProgram:
@@ -244,17 +242,26 @@ func read(place, digest string) (Content, error) {
 	if err != nil {
 		return Content{}, err
 	}
-	m, err := readManifest(dir, single)
+	m, err := readManifest(dir, single, filepath.Join(dir, manifest.Name))
 	return Content{Digest: digest, Dir: dir, Single: single, Manifest: m}, err
 }
 
-// readManifest reads plugin.yaml. A folder without one has a single program beside its
-// README and LICENSE.
-func readManifest(dir string, single bool) (manifest.Manifest, error) {
+// checkManifest looks for mistakes in the manifest of a place, and calls the file yaml.
+func checkManifest(place, yaml string) error {
+	dir, single, err := inside(place)
+	if err == nil {
+		_, err = readManifest(dir, single, yaml)
+	}
+	return err
+}
+
+// readManifest reads plugin.yaml, which mistakes call yaml. A folder without one has a
+// single program beside its README and LICENSE.
+func readManifest(dir string, single bool, yaml string) (manifest.Manifest, error) {
 	if single {
 		return manifest.Single(Program), nil
 	}
-	m, ok, err := manifest.Read(dir)
+	m, ok, err := manifest.ReadAs(dir, yaml)
 	if ok || err != nil {
 		return m, err
 	}
@@ -278,7 +285,7 @@ func readManifest(dir string, single bool) (manifest.Manifest, error) {
 
 // sameManifest checks that a copy has the manifest that a content was found with.
 func sameManifest(c Content, dir string) error {
-	m, err := readManifest(dir, c.Single)
+	m, err := readManifest(dir, c.Single, filepath.Join(dir, manifest.Name))
 	if err != nil {
 		return err
 	}

@@ -220,6 +220,11 @@ func TestAddRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	with := func(name, text string) string { return files(t, map[string]string{"motd*": script, name: text}) }
+	bad := files(t, map[string]string{"plugin.yaml": "nonsense: 1\n"})
+	packed := filepath.Join(t.TempDir(), "bad.tar.gz")
+	if out, err := exec.Command("tar", "-czf", packed, "-C", bad, ".").CombinedOutput(); err != nil {
+		t.Fatalf("tar: %v\n%s", err, out)
+	}
 	for name, test := range map[string]struct{ path, want string }{
 		"missing":           {filepath.Join(t.TempDir(), "none"), "no such file"},
 		"page of a website": {filepath.Join(files(t, map[string]string{"x": "<html>"}), "x"), "neither a program"},
@@ -234,14 +239,15 @@ func TestAddRefuses(t *testing.T) {
 		"control character": {with("a\nb", ""), `"a\nb" is no name`},
 		"no program":        {files(t, map[string]string{"README": "x"}), "0 executable files"},
 		"two programs":      {files(t, map[string]string{"a*": script, "b*": script}), "2 executable files"},
-		"bad manifest":      {files(t, map[string]string{"plugin.yaml": "nonsense: 1\n"}), "plugin.yaml:1"},
+		"bad manifest":      {bad, filepath.Join(bad, "plugin.yaml") + ":1:1: "},
+		"packed manifest":   {packed, "\x00plugin.yaml:1:1: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, dir := open(t)
 			_, err := s.Add(t.Context(), test.path)
-			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), test.path) {
-				t.Errorf("got %v; want %q and the path", err, test.want)
+			if err == nil || !strings.Contains("\x00"+err.Error(), test.want) || strings.Contains(err.Error(), dir) {
+				t.Errorf("got %v; want %q and no path of the store", err, test.want)
 			}
 			if got := listing(t, filepath.Join(dir, "content")); len(got) != 0 {
 				t.Errorf("the store has %v", got)

@@ -43,7 +43,7 @@ func Installed(tb testing.TB, path string) map[string]sdk.Step {
 	}
 	content, err := contents.Add(tb.Context(), path)
 	if err != nil {
-		tb.Fatal(err)
+		tb.Fatalf("read plugin %s: %v", path, err)
 	}
 	h, err := host.New(host.Config{Dir: dir, Store: contents, Log: tb.Output()})
 	if err != nil {
