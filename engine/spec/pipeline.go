@@ -41,6 +41,31 @@ type Pipeline struct {
 	Retain  *Retain
 }
 
+// Formats are the formats of the image's files; none where an image isn't files.
+func (p *Pipeline) Formats() []string {
+	if p.Builder == "aws" {
+		return nil
+	}
+	return p.Local.Formats
+}
+
+// Firmware lists what the image must boot with, the first being what tests run with.
+func (p *Pipeline) Firmware() []string {
+	if p.Builder == "aws" {
+		// An AMI has one boot mode, and EC2 chooses the firmware by it.
+		return []string{"ec2"}
+	}
+	return p.Local.Firmware
+}
+
+// BuilderPos is the place of the settings of the pipeline's builder, zero when there are none.
+func (p *Pipeline) BuilderPos() diag.Pos {
+	if p.Builder == "aws" && p.AWS != nil {
+		return p.AWS.Pos
+	}
+	return p.Local.Pos
+}
+
 // Secret says where a secret comes from. It never holds the value.
 type Secret struct {
 	// Source is "env", "file", "aws-ssm", "aws-secretsmanager" or "exec".
@@ -78,6 +103,8 @@ type Step struct {
 	Retry   Retry
 	// ContinueOnError lets the run go on when the step fails.
 	ContinueOnError bool
+	// Checkpoint keeps the machine's state after the step, where builders don't keep all.
+	Checkpoint bool
 }
 
 // Waits tells a config that has no value before other steps have run: it uses their outputs.
@@ -102,25 +129,45 @@ type LocalBuilder struct {
 	Pos      diag.Pos
 }
 
-// AWSBuilder is builders.aws.
-type AWSBuilder struct {
-	Region        string
-	InstanceTypes []string
-	// Spot is "prefer", "only" or "never".
-	Spot string
-	// Connect is "ssm", "ssh" or "instance-connect".
-	Connect string
-	Pos     diag.Pos
-}
-
-// Base says what the image starts from. Exactly one of the pointers is set.
+// Base says what the image starts from. Exactly one of Distro, Image, AMI, SSM and Other
+// is set, or Known alone.
 type Base struct {
 	Pos    diag.Pos
 	Distro *DistroBase
 	Image  *ImageBase
+	AMI    *AMIBase
+	// SSM is the parameter that holds the id of an AMI.
+	SSM string
+	// Known is set for every short form: with Distro where an archive has the distribution too.
+	Known *KnownBase
 	// Other holds a base that is part of the language but made by no builder here yet:
-	// "disk", "rootfs", "oci", "ami" or "ssm".
+	// "disk", "rootfs" or "oci".
 	Other string
+}
+
+// Form is the key that gives the base in the language, such as "debian" or "ami".
+func (b Base) Form() string {
+	switch {
+	case b.Distro != nil:
+		return b.Distro.Distro
+	case b.Image != nil:
+		return "image"
+	case b.AMI != nil:
+		return "ami"
+	case b.SSM != "":
+		return "ssm"
+	case b.Known != nil:
+		return b.Known.Name
+	}
+	return b.Other
+}
+
+// KnownBase is the system of a publisher that builders know, given in the short form.
+type KnownBase struct {
+	// Name is "debian", "ubuntu", "amazon-linux", "rhel", "rocky" or "alma".
+	Name string
+	// Version is as people say it: "12", "24.04", "2023".
+	Version string
 }
 
 // DistroBase is a Debian or Ubuntu root file system made from an archive.
@@ -139,6 +186,18 @@ type DistroBase struct {
 	Packages []string
 	// Bootable tells whether a kernel and init are part of it; true unless the file says no.
 	Bootable bool
+}
+
+// AMIBase is an AMI.
+type AMIBase struct {
+	// ID of the AMI; empty means the newest with the Name.
+	ID string
+	// Owner is an account, "amazon" or "self". Never empty.
+	Owner string
+	// Name may hold the wildcards * and ?.
+	Name string
+	// Deprecated lets a deprecated AMI be used.
+	Deprecated bool
 }
 
 // ImageBase is another image of the catalog.

@@ -76,7 +76,7 @@ func (r *resolver) pipeline(c cell) *Pipeline {
 	p := &Pipeline{
 		File: r.path, Name: name, Release: release.text(), Description: description.text(),
 		Cell: c.name, Matrix: c.values, Arch: c.arch(), Params: r.params, Secrets: r.secrets,
-		Builder: r.builder(root), Local: r.local(root), AWS: r.aws(root), Base: r.base(root),
+		Builder: r.builder(root), Local: r.local(root), AWS: r.aws(root, c.arch()), Base: r.base(root),
 		Harden: r.harden(root), Publish: r.publish(root, c), Copy: r.copySection(root), Retain: r.retain(root),
 	}
 	if p.Builder == "aws" && p.AWS == nil {

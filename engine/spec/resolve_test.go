@@ -27,7 +27,10 @@ func TestDefaults(t *testing.T) {
 		File: "x.yaml", Name: "web", Release: "1.2.3", Matrix: map[string]any{}, Arch: "amd64",
 		Params: map[string]any{}, Secrets: map[string]spec.Secret{}, Builder: "local",
 		Local: spec.LocalBuilder{DiskSize: 2 << 30, Formats: []string{"raw", "qcow2"}, Firmware: []string{"bios", "uefi"}},
-		Base:  spec.Base{Distro: &spec.DistroBase{Distro: "debian", Suite: "bookworm", Variant: "minbase", Bootable: true}},
+		Base: spec.Base{
+			Distro: &spec.DistroBase{Distro: "debian", Suite: "bookworm", Variant: "minbase", Bootable: true},
+			Known:  &spec.KnownBase{Name: "debian", Version: "12"},
+		},
 	}}
 	if d := cmp.Diff(want, p, noPos); d != "" {
 		t.Errorf("pipelines (-want +got):\n%s", d)
@@ -61,8 +64,16 @@ retain: {keep: 5, max-age: 180d, min-age: 7d}
 		Params: map[string]any{"team": "ops"}, Builder: "aws",
 		Secrets: map[string]spec.Secret{"a": {Source: "env", Ref: "A"}, "b": {Source: "exec", Argv: []string{"pass", "show", "b"}}},
 		Local:   spec.LocalBuilder{DiskSize: 512 << 20, Formats: []string{"qcow2"}, Firmware: []string{"uefi"}},
-		AWS:     &spec.AWSBuilder{Region: "eu-west-1", InstanceTypes: []string{"c7i.large"}, Spot: "prefer", Connect: "ssm"},
-		Base:    spec.Base{Distro: &spec.DistroBase{Distro: "debian", Suite: "bookworm", Variant: "minbase", Bootable: true}},
+		AWS: &spec.AWSBuilder{
+			Region: "eu-west-1", Instance: spec.AWSInstance{Types: []string{"c7i.large"}, Spot: "prefer"},
+			Volume: spec.AWSVolume{Type: "gp3"}, Connect: spec.AWSConnect{By: "ssm", Port: 22}, Tags: map[string]string{},
+			Image: spec.AWSImage{IMDSv2: true, ENA: true}, Within: 45 * time.Minute,
+			Checkpoints: spec.AWSCheckpoints{After: 10 * time.Minute, Keep: 3, MaxAge: 14 * 24 * time.Hour},
+		},
+		Base: spec.Base{
+			Distro: &spec.DistroBase{Distro: "debian", Suite: "bookworm", Variant: "minbase", Bootable: true},
+			Known:  &spec.KnownBase{Name: "debian", Version: "12"},
+		},
 		Harden: &spec.Harden{Profile: "cis-l1-server", Except: []spec.Exception{
 			{Control: "ssh-max-auth-tries", Reason: "policy", Until: time.Date(2027, 6, 30, 0, 0, 0, 0, time.UTC)},
 		}},
@@ -127,16 +138,22 @@ func TestBase(t *testing.T) {
 	distro := func(name, suite string) spec.Base {
 		return spec.Base{Distro: &spec.DistroBase{Distro: name, Suite: suite, Variant: "minbase", Bootable: true}}
 	}
+	short := func(name, version, suite string) spec.Base {
+		b := distro(name, suite)
+		b.Known = &spec.KnownBase{Name: name, Version: version}
+		return b
+	}
 	const sum = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 	cases := []struct {
 		base string
 		want spec.Base
 	}{
-		{"debian/11", distro("debian", "bullseye")},
-		{"debian/12", distro("debian", "bookworm")},
-		{"debian/trixie", distro("debian", "trixie")},
-		{"ubuntu/22.04", distro("ubuntu", "jammy")},
-		{"ubuntu/24.04", distro("ubuntu", "noble")},
+		{"debian/11", short("debian", "11", "bullseye")},
+		{"debian/12", short("debian", "12", "bookworm")},
+		{"debian/trixie", short("debian", "13", "trixie")},
+		{"ubuntu/22.04", short("ubuntu", "22.04", "jammy")},
+		{"ubuntu/24.04", short("ubuntu", "24.04", "noble")},
+		{"rocky/9", spec.Base{Known: &spec.KnownBase{Name: "rocky", Version: "9"}}},
 		{`{debian: {suite: "12"}}`, distro("debian", "bookworm")},
 		{`{ubuntu: {suite: plucky, variant: standard, mirror: "http://mirror/u", packages: [vim], bootable: false}}`, spec.Base{Distro: &spec.DistroBase{
 			Distro: "ubuntu", Suite: "plucky", Variant: "standard", Mirror: "http://mirror/u", Packages: []string{"vim"},
@@ -148,8 +165,9 @@ func TestBase(t *testing.T) {
 		{"{disk: {url: x, sha256: " + sum + "}}", spec.Base{Other: "disk"}},
 		{"{rootfs: {path: x, sha256: " + sum + "}}", spec.Base{Other: "rootfs"}},
 		{"{oci: reg/x@sha256:" + sum + "}", spec.Base{Other: "oci"}},
-		{`{ami: {owner: "136693071363", name: "debian-12-amd64-*"}}`, spec.Base{Other: "ami"}},
-		{"{ssm: /aws/service/x}", spec.Base{Other: "ssm"}},
+		{`{ami: {owner: "136693071363", name: "debian-12-amd64-*"}}`, spec.Base{AMI: &spec.AMIBase{Owner: "136693071363", Name: "debian-12-amd64-*"}}},
+		{"{ami: {owner: self, id: ami-0123456789abcdef0, deprecated: true}}", spec.Base{AMI: &spec.AMIBase{Owner: "self", ID: "ami-0123456789abcdef0", Deprecated: true}}},
+		{"{ssm: /aws/service/x}", spec.Base{SSM: "/aws/service/x"}},
 	}
 	for _, c := range cases {
 		t.Run(c.base, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -65,20 +66,6 @@ func orDefault(list []string, otherwise ...string) []string {
 	return list
 }
 
-func (r *resolver) aws(root *node) *AWSBuilder {
-	n := root.get("builders", "aws")
-	if n == nil {
-		return nil
-	}
-	return &AWSBuilder{
-		Region:        n.get("region").text(),
-		InstanceTypes: n.get("instance", "types").texts(),
-		Spot:          orDefault(nonEmpty(n.get("instance", "spot").text()), "never")[0],
-		Connect:       orDefault(nonEmpty(n.get("connect").text()), "ssm")[0],
-		Pos:           r.source.name(n),
-	}
-}
-
 func nonEmpty(s string) []string {
 	if s == "" {
 		return nil
@@ -99,7 +86,7 @@ func (r *resolver) base(root *node) Base {
 	}
 	b := Base{Pos: r.source.value(n)}
 	if n.fields == nil {
-		b.Distro = r.shortBase(n)
+		b.Known, b.Distro = r.shortBase(n)
 		return b
 	}
 	for _, form := range n.names {
@@ -110,6 +97,10 @@ func (r *resolver) base(root *node) Base {
 		case "image":
 			name, channel, _ := strings.Cut(v.text(), "@")
 			b.Image = &ImageBase{Name: name, Channel: channel}
+		case "ami":
+			b.AMI = r.ami(v)
+		case "ssm":
+			b.SSM = v.text()
 		default:
 			b.Other = form
 			r.checkWhere(form, v)
@@ -133,26 +124,58 @@ func (r *resolver) checkWhere(form string, n *node) {
 	}
 }
 
-// shortBase reads a base such as debian/12 or ubuntu/noble.
-func (r *resolver) shortBase(n *node) *DistroBase {
+// ami reads a base that is an AMI: the one with an id, or the newest with a name.
+func (r *resolver) ami(n *node) *AMIBase {
+	id, name := n.get("id"), n.get("name")
+	switch {
+	case n.fields == nil:
+	case id == nil && name == nil:
+		r.diags.Addf(r.source.name(n), "missing-key", "", "one of %q or %q is needed", "id", "name")
+	case id != nil && name != nil:
+		r.diags.Addf(r.source.name(name), "conflicting-keys", "remove one of the two", "only one of %q and %q can be given", "id", "name")
+	}
+	return &AMIBase{ID: id.text(), Owner: n.get("owner").text(), Name: name.text(), Deprecated: n.get("deprecated").truth(false)}
+}
+
+// published are the systems without an archive that gild could use, by publisher.
+var published = map[string][]string{
+	"amazon-linux": {"2", "2023"},
+	"rhel":         {"8", "9", "10"},
+	"rocky":        {"8", "9", "10"},
+	"alma":         {"8", "9", "10"},
+}
+
+// shortBase reads a base such as debian/12, ubuntu/noble or rocky/9.
+func (r *resolver) shortBase(n *node) (*KnownBase, *DistroBase) {
 	text := n.text()
-	distro, release, _ := strings.Cut(text, "/")
+	name, release, _ := strings.Cut(text, "/")
 	var known []string
 	for _, d := range []string{"debian", "ubuntu"} {
 		for _, number := range sortedKeys(suites[d]) {
 			known = append(known, d+"/"+number)
 		}
 	}
-	for number, suite := range suites[distro] {
+	for _, publisher := range sortedKeys(published) {
+		for _, version := range published[publisher] {
+			if name == publisher && release == version {
+				return &KnownBase{Name: name, Version: version}, nil
+			}
+			known = append(known, publisher+"/"+version)
+		}
+	}
+	for number, suite := range suites[name] {
 		if release == number || release == suite {
-			return &DistroBase{Distro: distro, Suite: suite, Variant: "minbase", Bootable: true}
+			return &KnownBase{Name: name, Version: number}, &DistroBase{Distro: name, Suite: suite, Variant: "minbase", Bootable: true}
 		}
 	}
 	if text != "" {
-		r.diags.Addf(r.source.value(n), "unknown-base", didYouMean(text, known, "for another release write {debian: {suite: …}}"),
-			"%q is not one of %s", text, strings.Join(known, ", "))
+		hint := didYouMean(text, known, "for another release write {debian: {suite: …}}")
+		if same := slices.DeleteFunc(slices.Clone(known), func(k string) bool { return !strings.HasPrefix(k, name+"/") }); len(same) > 0 {
+			known = same
+		}
+		r.diags.Addf(r.source.value(n), "unknown-base", hint, "%q is not one of %s", text, strings.Join(known, ", "))
 	}
-	return nil
+	return nil, nil
 }
 
 func (r *resolver) distro(distro string, n *node) *DistroBase {

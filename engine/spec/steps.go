@@ -21,8 +21,8 @@ func (r *resolver) resolveSteps(root *node, e *evaluator) []Step {
 			With: r.value(n.get("with"), n.get("uses")),
 			Env:  map[string]Value{}, Timeout: duration(n.get("timeout")),
 			Retry:           Retry{Attempts: n.get("retry", "attempts").integer(0), Backoff: duration(n.get("retry", "backoff"))},
-			ContinueOnError: n.get("continue-on-error").truth(false),
-			Needs:           n.get("needs").texts(), NeedsSet: n.get("needs") != nil, NeedsPos: r.posOf(n.get("needs")),
+			ContinueOnError: n.get("continue-on-error").truth(false), Checkpoint: n.get("checkpoint").truth(false),
+			Needs: n.get("needs").texts(), NeedsSet: n.get("needs") != nil, NeedsPos: r.posOf(n.get("needs")),
 		}
 		if env := n.get("env"); env != nil {
 			for _, name := range env.names {
