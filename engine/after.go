@@ -141,8 +141,20 @@ type GCReport struct {
 	Running []string
 }
 
-// GC removes everything that dead runs left. A dry run only lists it.
-func (e *Engine) GC(ctx context.Context, dry bool) (*GCReport, error) {
+// GCRequest says what to collect.
+type GCRequest struct {
+	// Dry only lists.
+	Dry bool
+	// Regions are those of a cloud to look at; without any, only what the journal knows and
+	// what is on this machine is.
+	Regions []string
+	// Run limits the search in the regions to one run, which is taken for dead.
+	Run string
+}
+
+// GC removes everything that dead runs left.
+func (e *Engine) GC(ctx context.Context, req GCRequest) (*GCReport, error) {
+	dry := req.Dry
 	// First: what a plugin left running could make again what is cleaned up.
 	orphans, err := e.sweepPlugins(ctx, dry)
 	if err != nil {
@@ -154,13 +166,29 @@ func (e *Engine) GC(ctx context.Context, dry bool) (*GCReport, error) {
 	}
 	report.add(orphans)
 	for _, b := range e.builders {
-		found, err := b.Sweep(ctx, dry)
+		found, err := b.Sweep(ctx, builder.SweepRequest{Dry: dry, Regions: req.Regions, Run: req.Run, Busy: e.busy(ctx)})
 		if err != nil {
 			return report, err
 		}
-		report.add(found)
+		report.add(found.Removed)
+		for _, l := range found.Left {
+			report.Left = append(report.Left, run.Leftover{Resource: l.Resource, Err: l.Err})
+		}
 	}
 	return report, nil
+}
+
+// busy tells which runs of the state folder somebody works on.
+func (e *Engine) busy(ctx context.Context) func(string) (busy, known bool, err error) {
+	return func(id string) (busy, known bool, err error) {
+		if _, err := e.journal.Run(ctx, id); errors.Is(err, journal.ErrNoRun) {
+			return false, false, nil
+		} else if err != nil {
+			return false, false, err
+		}
+		busy, err = e.alive(id)
+		return busy, true, err
+	}
 }
 
 // sweepPlugins lists what plugins of dead gilds left, and ends and removes it unless dry.

@@ -62,7 +62,7 @@ func (b *prepared) execute(ctx context.Context, adopt bool) (*Report, error) {
 	result, err := run.Run(ctx, x.tasks(), run.Options{
 		Run: b.run, Workers: b.src.Request.Jobs, KeepGoing: b.src.Request.KeepGoing,
 		Journal: b.journal, LogDir: x.logs, LockDir: b.Engine.locks(), Mask: x.mask, Now: b.config.Now,
-		Sink: b.sink, Cleanup: b.cleanup, Release: x.guests.release, UndoTimeout: undoTimeout,
+		Sink: b.sink, Cleanup: b.cleanup, Release: x.release, UndoTimeout: undoTimeout,
 	})
 	if err != nil {
 		return nil, err
@@ -135,6 +135,10 @@ func (x *execution) task(n *plan.Node) run.Task {
 	switch n.Kind {
 	case plan.KindTest:
 		t.Holds = []string{guestName(n)}
+	case plan.KindStep, plan.KindSeal, plan.KindDisk:
+		if n.Image.Whole {
+			t.Holds = []string{x.benchName(n)}
+		}
 	case plan.KindFiles:
 		// The disk and its files share a folder, and so do two pipelines with one disk.
 		t.Exclusive = n.Image.DiskKey
@@ -179,17 +183,19 @@ func (x *execution) work(ctx context.Context, a *run.Attempt, n *plan.Node) (ste
 	case plan.KindBase:
 		base := n.Image.Base
 		base.Layers = n.Layers // without those that failed, in an image built in this run
-		return nil, maker.MakeBase(ctx, a, p.Base, p.Arch, base, n.Key, a.Log)
+		return nil, maker.MakeBase(ctx, a, builder.BaseRequest{Pipeline: p, Base: base, Key: n.Key, Log: a.Log})
 	case plan.KindStep, plan.KindSeal:
 		return x.machineStep(ctx, a, maker, n)
 	case plan.KindDisk:
 		_, err := maker.MakeImage(ctx, a, builder.ImageRequest{
-			Layers: n.Layers, Key: n.Key, Name: n.Image.Name, Lock: n.Image.Base.Lock, Arch: p.Arch, Clock: n.Image.Clock,
-			Size: p.Local.DiskSize, Firmware: p.Local.Firmware, Log: a.Log,
+			Pipeline: p, Base: n.Image.Base, Layers: n.Layers, Bench: x.benchName(n), Key: n.Key, Name: n.Image.Name, Clock: n.Image.Clock,
+			Log: a.Log, Progress: a.Progress,
 		})
 		return nil, err
 	case plan.KindFiles:
-		_, err := maker.Finish(ctx, a, n.Image.DiskKey, p.Local.Formats, func(done, total int64) { a.Progress(done, total, "bytes") })
+		_, err := maker.Finish(ctx, a, builder.FinishRequest{
+			Pipeline: p, Key: n.Image.DiskKey, Progress: func(done, total int64) { a.Progress(done, total, "bytes") },
+		})
 		return nil, err
 	default:
 		return x.imageStep(ctx, a, n)
@@ -252,8 +258,9 @@ func (x *execution) machineStep(ctx context.Context, a *run.Attempt, maker build
 	if err != nil {
 		return nil, err
 	}
-	m, err := maker.Open(ctx, a, builder.OpenRequest{
-		Layers: n.Layers, Key: n.Key, Arch: n.Image.Pipeline.Arch, Clock: n.Image.Clock,
+	m, err := maker.Open(ctx, x.machineLedger(a, n), builder.OpenRequest{
+		Pipeline: n.Image.Pipeline, Base: n.Image.Base, Layers: n.Layers, Key: n.Key, Bench: x.benchName(n),
+		Checkpoint: n.Checkpoint, Clock: n.Image.Clock, Log: a.Log,
 	})
 	if err != nil {
 		return nil, err
@@ -300,14 +307,14 @@ func (x *execution) imageStep(ctx context.Context, a *run.Attempt, n *plan.Node)
 	if err != nil {
 		return nil, err
 	}
-	info, ok, err := x.builderOf(n.Image.Pipeline).FindImage(n.Image.DiskKey)
+	info, ok, err := x.builderOf(n.Image.Pipeline).FindImage(ctx, n.Image.Pipeline, n.Image.DiskKey)
 	if err != nil {
 		return nil, err
 	}
 	if !ok {
 		return nil, fmt.Errorf("the image of %s is not in the store any more; build again", n.Image.Name)
 	}
-	info = formatsOf(info, n.Image.Pipeline.Local.Formats)
+	info = formatsOf(info, n.Image.Pipeline.Formats())
 	t.Image = &info
 	switch n.Kind {
 	case plan.KindTest:

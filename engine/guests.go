@@ -68,7 +68,7 @@ func (g *guests) boot(ctx context.Context, a *run.Attempt, n *plan.Node, info st
 		return err
 	}
 	guest, err := g.x.builderOf(img.Pipeline).Boot(ctx, a.Shared(name), builder.BootRequest{
-		Image: info, Arch: img.Pipeline.Arch, Firmware: n.Firmware, Log: g.x.mask.Writer(log),
+		Pipeline: img.Pipeline, Image: info, Firmware: n.Firmware, Log: g.x.mask.Writer(log),
 	})
 	if err != nil {
 		return errors.Join(fmt.Errorf("boot the image (console: %s): %w", path, err), log.Close())

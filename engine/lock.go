@@ -9,7 +9,11 @@ import (
 	"github.com/gildhq/gild/engine/spec"
 )
 
+// lockName names a pipeline's base in gild.lock.
 func lockName(p *spec.Pipeline) string {
+	if p.Builder == "aws" {
+		return "aws " + p.AWS.Region + " " + amiName(p.Base) + "/" + p.Arch
+	}
 	d := p.Base.Distro
 	name := d.Distro + "/" + d.Suite + "/" + p.Arch
 	if d.Snapshot != "" {
@@ -19,6 +23,19 @@ func lockName(p *spec.Pipeline) string {
 		name += " from " + d.Mirror
 	}
 	return name
+}
+
+// amiName says which AMI is meant, such as "debian/12" or "owner/name".
+func amiName(b spec.Base) string {
+	switch {
+	case b.AMI != nil:
+		return b.AMI.Owner + "/" + b.AMI.ID + b.AMI.Name
+	case b.SSM != "":
+		return "ssm:" + b.SSM
+	case b.Known != nil:
+		return b.Known.Name + "/" + b.Known.Version
+	}
+	return b.Distro.Distro + "/" + b.Distro.Suite
 }
 
 // lockFor reads, once, the lock file beside a pipeline file.
@@ -86,14 +103,14 @@ func (e *Engine) Lock(ctx context.Context, req Request) ([]string, diag.List, er
 		b.abs[f.Path] = f.Abs
 	}
 	for _, p := range pipelines {
-		if p.Base.Distro == nil {
+		if p.Base.Image != nil {
 			continue
 		}
 		locked, err := b.lockFor(p)
 		if err != nil {
 			return nil, diags, err
 		}
-		base, err := b.builderOf(p).Resolve(ctx, *p.Base.Distro, p.Arch, nil)
+		base, err := b.builderOf(p).Resolve(ctx, p, nil)
 		if err != nil {
 			return nil, diags, err
 		}

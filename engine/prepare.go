@@ -151,16 +151,22 @@ func (b *prepared) ResolveBase(ctx context.Context, p *spec.Pipeline) (builder.B
 	if locked == nil && b.src.Request.Locked {
 		return builder.Base{}, fmt.Errorf("%s has no entry %q; run gild lock", file.Path(), name)
 	}
-	base, err := b.builderOf(p).Resolve(ctx, *p.Base.Distro, p.Arch, locked)
+	base, err := b.builderOf(p).Resolve(ctx, p, locked)
 	if err != nil {
 		return base, err
 	}
-	if locked != nil && base.Lock["index"] != locked["index"] && b.src.Request.Locked {
-		return base, fmt.Errorf("the archive has moved on since %s was made (%s), and what it held then isn't stored here; run gild lock",
+	if locked != nil && moved(locked, base.Lock) && b.src.Request.Locked {
+		return base, fmt.Errorf("what %s names (of %s) isn't stored here, and the source has moved on since; run gild lock",
 			file.Path(), locked["clock"])
 	}
 	file.Bases[name] = base.Lock
 	return base, nil
+}
+
+// moved reports whether a base is another than the one that was locked: another state of
+// the archive, or another AMI.
+func moved(locked, now map[string]string) bool {
+	return locked["index"] != now["index"] || locked["image"] != now["image"]
 }
 
 // ResolveImage resolves a base that is an image of the catalog.
@@ -173,7 +179,7 @@ func (b *prepared) ResolveImage(ctx context.Context, p *spec.Pipeline) (builder.
 	if err != nil {
 		return builder.Base{}, fmt.Errorf("%w; build its pipeline first, or name it on the same command line", err)
 	}
-	base, ok, err := b.builderOf(p).ImageBase(img.Key)
+	base, ok, err := b.builderOf(p).ImageBase(ctx, p, img.Key)
 	if err != nil {
 		return base, err
 	}
@@ -185,9 +191,12 @@ func (b *prepared) ResolveImage(ctx context.Context, p *spec.Pipeline) (builder.
 	return base, nil
 }
 
+// Stacks asks the builder how it keeps machine states.
+func (b *prepared) Stacks(p *spec.Pipeline) bool { return b.builderOf(p).Stacks() }
+
 // ImageVersion asks the builder what it writes disks with.
 func (b *prepared) ImageVersion(p *spec.Pipeline) (string, error) {
-	return b.builderOf(p).ImageVersion(p.Arch, p.Local.Firmware)
+	return b.builderOf(p).ImageVersion(p)
 }
 
 // Stored reports whether a node's result is there.
@@ -201,16 +210,16 @@ func (b *prepared) find(ctx context.Context, n *plan.Node) (step.Outputs, bool, 
 	maker := b.builderOf(n.Image.Pipeline)
 	switch n.Kind {
 	case plan.KindBase:
-		ok, err := allStored(maker, append(n.Layers, n.Key))
+		ok, err := allStored(ctx, maker, n.Image.Pipeline, append(n.Layers, n.Key))
 		return nil, ok, err
 	case plan.KindStep, plan.KindSeal:
 		return b.findStep(ctx, maker, n)
 	case plan.KindDisk:
-		_, ok, err := maker.FindImage(n.Key)
+		_, ok, err := maker.FindImage(ctx, n.Image.Pipeline, n.Key)
 		return nil, ok, err
 	case plan.KindFiles:
-		info, ok, err := maker.FindImage(n.Image.DiskKey)
-		return nil, ok && hasFormats(info, n.Image.Pipeline.Local.Formats), err
+		info, ok, err := maker.FindImage(ctx, n.Image.Pipeline, n.Image.DiskKey)
+		return nil, ok && hasFormats(info, n.Image.Pipeline.Formats()), err
 	case plan.KindTest, plan.KindDeliver:
 		return b.journal.Result(ctx, n.Key)
 	case plan.KindPublish:
@@ -224,9 +233,9 @@ func (b *prepared) find(ctx context.Context, n *plan.Node) (step.Outputs, bool, 
 	return nil, false, fmt.Errorf("node %s has the unknown kind %q", n.ID, n.Kind)
 }
 
-func allStored(maker builder.Builder, keys []string) (bool, error) {
+func allStored(ctx context.Context, maker builder.Builder, p *spec.Pipeline, keys []string) (bool, error) {
 	for _, key := range keys {
-		if ok, err := maker.HasState(key); err != nil || !ok {
+		if ok, err := maker.HasState(ctx, p, key); err != nil || !ok {
 			return false, err
 		}
 	}
@@ -234,7 +243,7 @@ func allStored(maker builder.Builder, keys []string) (bool, error) {
 }
 
 func (b *prepared) findStep(ctx context.Context, maker builder.Builder, n *plan.Node) (step.Outputs, bool, error) {
-	if ok, err := maker.HasState(n.Key); err != nil || !ok {
+	if ok, err := maker.HasState(ctx, n.Image.Pipeline, n.Key); err != nil || !ok {
 		return nil, false, err
 	}
 	if len(n.Def.Outputs) == 0 {
@@ -289,7 +298,7 @@ func formatsOf(info step.ImageInfo, formats []string) step.ImageInfo {
 }
 
 func (b *prepared) findCopy(ctx context.Context, maker builder.Builder, n *plan.Node) (step.Outputs, bool, error) {
-	location, ok, err := maker.HasCopy(n.Image.DiskKey, n.Region)
+	location, ok, err := maker.HasCopy(ctx, n.Image.Pipeline, n.Image.DiskKey, n.Region)
 	if err != nil || !ok {
 		return nil, false, err
 	}

@@ -53,7 +53,19 @@ func (r *registry) Publish(ctx context.Context, req step.PublishRequest) (step.P
 		img.Parent = built.ID
 	}
 	img, err := r.catalog.Publish(ctx, img, req.Channel)
-	return step.PublishResult{ID: img.ID, Build: img.Build}, err
+	if err != nil {
+		return step.PublishResult{}, err
+	}
+	result := step.PublishResult{ID: img.ID, Build: img.Build}
+	if r.info.ID != "" {
+		home := catalog.Copy{Region: r.info.Region, Location: r.info.ID, At: now}
+		if err := r.catalog.AddCopy(ctx, img.ID, home); err != nil {
+			return result, err
+		}
+	}
+	return result, r.builderOf(p).PublishImage(ctx, r.attempt, builder.PublishRequest{
+		Pipeline: p, Key: r.image.DiskKey, ID: img.ID, Build: img.Build, PublishRequest: req,
+	})
 }
 
 // published returns the catalog's entry of the image.
@@ -72,7 +84,9 @@ func (r *registry) Copy(ctx context.Context, region string, progress func(done, 
 		return step.CopyResult{}, err
 	}
 	maker := r.builderOf(r.image.Pipeline)
-	location, err := maker.CopyImage(ctx, r.attempt, r.image.DiskKey, region, progress)
+	location, err := maker.CopyImage(ctx, r.attempt, builder.CopyRequest{
+		Pipeline: r.image.Pipeline, Key: r.image.DiskKey, Region: region, Progress: progress,
+	})
 	if err != nil {
 		return step.CopyResult{}, fmt.Errorf("copy %s to %s: %w", img.ID, region, err)
 	}
@@ -126,8 +140,16 @@ func (e *Engine) removeRetired(ctx context.Context, key string) error {
 	if err != nil || len(live) > 0 {
 		return err
 	}
+	copies, err := e.catalog.Copies(ctx, key)
+	if err != nil {
+		return err
+	}
+	var places []builder.Place
+	for _, c := range copies {
+		places = append(places, builder.Place{Region: c.Region, Location: c.Location})
+	}
 	for _, b := range e.builders {
-		if err := b.RemoveImage(ctx, key); err != nil {
+		if err := b.RemoveImage(ctx, key, places); err != nil {
 			return err
 		}
 	}
@@ -143,9 +165,9 @@ func (e *Engine) cleanup(ctx context.Context, r builder.Resource) error {
 		return err
 	}
 	for _, b := range e.builders {
-		if err := b.Cleanup(ctx, r); err != nil {
+		if mine, err := b.Cleanup(ctx, r); mine || err != nil {
 			return err
 		}
 	}
-	return nil
+	return fmt.Errorf("clean up %s %s: this version of gild doesn't know the kind", r.Kind, r.ID)
 }

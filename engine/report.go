@@ -84,10 +84,10 @@ func (x *execution) report(ctx context.Context, result run.Result, locks []strin
 func (x *execution) imageReport(ctx context.Context, img *plan.Image, result run.Result) (ImageReport, error) {
 	out := ImageReport{Name: img.Name, Built: result.Tasks[img.Name+"/disk"].State == event.Done}
 	var err error
-	if out.Info, _, err = x.builderOf(img.Pipeline).FindImage(img.DiskKey); err != nil {
+	if out.Info, _, err = x.builderOf(img.Pipeline).FindImage(ctx, img.Pipeline, img.DiskKey); err != nil {
 		return out, err
 	}
-	out.Info = formatsOf(out.Info, img.Pipeline.Local.Formats)
+	out.Info = formatsOf(out.Info, img.Pipeline.Formats())
 	if img.PublishKey == "" {
 		return out, nil
 	}

@@ -42,25 +42,32 @@ func newFakeBuilder(state string) ([]builder.Builder, error) {
 func (b *fakeBuilder) Kind() string                           { return "local" }
 func (b *fakeBuilder) Unsupported(p *spec.Pipeline) diag.List { return nil }
 
-func (b *fakeBuilder) Resolve(_ context.Context, base spec.DistroBase, _ string, locked map[string]string) (builder.Base, error) {
+func (b *fakeBuilder) Stacks() bool { return true }
+
+func (b *fakeBuilder) Release(context.Context, string) error { return nil }
+
+func (b *fakeBuilder) Resolve(_ context.Context, p *spec.Pipeline, locked map[string]string) (builder.Base, error) {
+	base := p.Base.Distro
 	return builder.Base{
 		ID: base.Suite, Clock: time.Unix(1700000000, 0), Summary: base.Distro + " " + base.Suite,
 		Lock: map[string]string{"index": "sha256:00"},
 	}, nil
 }
 
-func (b *fakeBuilder) HasState(key string) (bool, error) { return exists(b.path("layers", key)) }
+func (b *fakeBuilder) HasState(_ context.Context, _ *spec.Pipeline, key string) (bool, error) {
+	return exists(b.path("layers", key))
+}
 
-func (b *fakeBuilder) MakeBase(_ context.Context, _ builder.Ledger, _ spec.Base, _ string, _ builder.Base, key string, log io.Writer) error {
-	fmt.Fprintln(log, "making the base")
-	return b.store("layers", key, nil)
+func (b *fakeBuilder) MakeBase(_ context.Context, _ builder.Ledger, req builder.BaseRequest) error {
+	fmt.Fprintln(req.Log, "making the base")
+	return b.store("layers", req.Key, nil)
 }
 
 func (b *fakeBuilder) Open(_ context.Context, l builder.Ledger, req builder.OpenRequest) (builder.Machine, error) {
 	return &fakeMachine{builder: b, ledger: l, key: req.Key, files: map[string]string{}}, nil
 }
 
-func (b *fakeBuilder) FindImage(key string) (info step.ImageInfo, ok bool, err error) {
+func (b *fakeBuilder) FindImage(_ context.Context, _ *spec.Pipeline, key string) (info step.ImageInfo, ok bool, err error) {
 	text, err := os.ReadFile(b.path("images", key))
 	if errors.Is(err, fs.ErrNotExist) {
 		return info, false, nil
@@ -71,23 +78,23 @@ func (b *fakeBuilder) FindImage(key string) (info step.ImageInfo, ok bool, err e
 	return info, err == nil, err
 }
 
-func (b *fakeBuilder) ImageBase(key string) (builder.Base, bool, error) {
-	_, ok, err := b.FindImage(key)
+func (b *fakeBuilder) ImageBase(ctx context.Context, p *spec.Pipeline, key string) (builder.Base, bool, error) {
+	_, ok, err := b.FindImage(ctx, p, key)
 	return builder.Base{ID: key, Clock: time.Unix(1700000000, 0), Summary: "image " + key}, ok, err
 }
 
 func (b *fakeBuilder) MakeImage(_ context.Context, _ builder.Ledger, req builder.ImageRequest) (step.ImageInfo, error) {
-	info := step.ImageInfo{Key: req.Key, Size: req.Size}
+	info := step.ImageInfo{Key: req.Key, Size: req.Pipeline.Local.DiskSize}
 	return info, b.storeImage(info)
 }
 
-func (b *fakeBuilder) Finish(_ context.Context, _ builder.Ledger, key string, formats []string, _ func(done, total int64)) (step.ImageInfo, error) {
-	info, _, err := b.FindImage(key)
+func (b *fakeBuilder) Finish(ctx context.Context, _ builder.Ledger, req builder.FinishRequest) (step.ImageInfo, error) {
+	info, _, err := b.FindImage(ctx, req.Pipeline, req.Key)
 	if err != nil {
 		return info, err
 	}
 	info.Files = nil
-	for _, format := range formats {
+	for _, format := range req.Pipeline.Local.Formats {
 		sum := sha256.Sum256([]byte(format))
 		info.Files = append(info.Files, step.ImageFile{
 			Format: format, Path: b.path("images", "disk."+format), Size: info.Size, Allocated: 5 << 20, SHA256: hex.EncodeToString(sum[:]),
@@ -101,20 +108,25 @@ func (b *fakeBuilder) Boot(_ context.Context, l builder.Ledger, _ builder.BootRe
 }
 
 // CopyImage fails for a region whose name begins with "broken".
-func (b *fakeBuilder) CopyImage(_ context.Context, _ builder.Ledger, key, region string, _ func(done, total int64)) (string, error) {
+func (b *fakeBuilder) CopyImage(_ context.Context, _ builder.Ledger, req builder.CopyRequest) (string, error) {
+	key, region := req.Key, req.Region
 	if strings.HasPrefix(region, "broken") {
 		return "", &step.Permanent{Err: fmt.Errorf("region %s: no space left", region)}
 	}
 	return b.path("regions", region+"-"+key), b.store("regions", region+"-"+key, nil)
 }
 
-func (b *fakeBuilder) HasCopy(key, region string) (string, bool, error) {
+func (b *fakeBuilder) HasCopy(_ context.Context, _ *spec.Pipeline, key, region string) (string, bool, error) {
 	path := b.path("regions", region+"-"+key)
 	ok, err := exists(path)
 	return path, ok, err
 }
 
-func (b *fakeBuilder) RemoveImage(_ context.Context, key string) error {
+func (b *fakeBuilder) PublishImage(context.Context, builder.Ledger, builder.PublishRequest) error {
+	return nil
+}
+
+func (b *fakeBuilder) RemoveImage(_ context.Context, key string, _ []builder.Place) error {
 	if err := os.Remove(b.path("images", key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -122,17 +134,19 @@ func (b *fakeBuilder) RemoveImage(_ context.Context, key string) error {
 }
 
 // Cleanup can't remove what is named "stuck-...", as long as the state folder holds a file "stuck".
-func (b *fakeBuilder) Cleanup(_ context.Context, r builder.Resource) error {
+func (b *fakeBuilder) Cleanup(_ context.Context, r builder.Resource) (mine bool, err error) {
 	stuck, err := exists(filepath.Join(b.dir, "stuck"))
 	if err == nil && stuck && strings.HasPrefix(r.ID, "stuck-") {
 		err = errors.New("device or resource busy")
 	}
-	return err
+	return true, err
 }
 
-func (b *fakeBuilder) ImageVersion(string, []string) (string, error) { return "1", nil }
+func (b *fakeBuilder) ImageVersion(*spec.Pipeline) (string, error) { return "1", nil }
 
-func (b *fakeBuilder) Sweep(context.Context, bool) ([]builder.Resource, error) { return nil, nil }
+func (b *fakeBuilder) Sweep(context.Context, builder.SweepRequest) (builder.Swept, error) {
+	return builder.Swept{}, nil
+}
 
 func (b *fakeBuilder) path(kind, name string) string { return filepath.Join(b.dir, kind, name) }
 

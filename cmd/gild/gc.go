@@ -40,7 +40,7 @@ func (a *app) gc(ctx context.Context, dry, asJSON bool) error {
 	ctx, stop := a.interruptible(ctx, nil)
 	defer stop()
 	return a.withEngine(ctx, func(e *engine.Engine) error {
-		report, err := e.GC(ctx, dry)
+		report, err := e.GC(ctx, engine.GCRequest{Dry: dry})
 		if err != nil {
 			return err
 		}

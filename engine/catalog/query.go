@@ -42,6 +42,20 @@ func (c *Catalog) ByKey(ctx context.Context, key string) ([]Image, error) {
 	return images, nil
 }
 
+// Copies lists where the images of a disk are, retired ones too: their removal may have
+// been cut short.
+func (c *Catalog) Copies(ctx context.Context, key string) ([]Copy, error) {
+	images, err := c.list(ctx, `WHERE key = ?`+newestFirst, key)
+	if err != nil {
+		return nil, fmt.Errorf("list the copies of disk %s: %w", key, err)
+	}
+	var all []Copy
+	for _, img := range images {
+		all = append(all, img.Copies...)
+	}
+	return all, nil
+}
+
 // ByPublishKey returns the image published under a key, even if it is retired; ok is false when there is none.
 func (c *Catalog) ByPublishKey(ctx context.Context, key string) (img Image, ok bool, err error) {
 	err = c.db.Read(ctx, func(tx *sqlite.Tx) error {

@@ -68,7 +68,7 @@ func (p *Plan) demand(stored map[string]bool) {
 				wanted[need] = true
 			}
 		}
-		if n.Action == Run {
+		if n.Action == Run && !n.Image.Whole {
 			// A stack is used whole: a state below a cached one must be there too.
 			for _, key := range n.Layers {
 				for _, id := range byKey[key] {

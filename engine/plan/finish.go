@@ -13,11 +13,15 @@ func (g *imageGraph) finish() {
 	p := g.img.Pipeline
 	parts := g.common(KindFiles)
 	g.upstream(parts, []string{g.disk.ID})
-	formats := slices.Sorted(slices.Values(p.Local.Formats))
+	formats := slices.Sorted(slices.Values(p.Formats()))
 	parts["formats"] = strings.Join(formats, ",")
+	title := "digests, " + strings.Join(formats, ", ")
+	if len(formats) == 0 {
+		title = "read back what was made"
+	}
 	files := g.add(&Node{
-		ID: g.id("files"), Kind: KindFiles, Title: "digests, " + strings.Join(formats, ", "),
-		Needs: []string{g.disk.ID}, Parts: parts, Pos: p.Local.Pos, Image: g.img,
+		ID: g.id("files"), Kind: KindFiles, Title: title,
+		Needs: []string{g.disk.ID}, Parts: parts, Pos: p.BuilderPos(), Image: g.img,
 	})
 	tests := g.tests()
 	if p.Publish == nil {
@@ -31,7 +35,7 @@ func (g *imageGraph) finish() {
 }
 
 func (g *imageGraph) tests() []string {
-	prev, firmware := g.disk.ID, g.img.Pipeline.Local.Firmware
+	prev, firmware := g.disk.ID, g.img.Pipeline.Firmware()
 	var ids []string
 	for _, s := range g.section(step.Tests) {
 		n := g.test(s, g.needs(s, prev, g.disk.ID), firmware[0])
@@ -60,7 +64,7 @@ func (g *imageGraph) bootTest() spec.Step {
 		}
 	}
 	return spec.Step{
-		Section: step.Tests, Uses: "boot", With: spec.NewValue(map[string]any{"within": "10m"}), Pos: g.img.Pipeline.Local.Pos,
+		Section: step.Tests, Uses: "boot", With: spec.NewValue(map[string]any{"within": "10m"}), Pos: g.img.Pipeline.BuilderPos(),
 	}
 }
 

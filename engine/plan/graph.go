@@ -89,7 +89,7 @@ func publishesTo(p *spec.Pipeline, channel string) bool {
 
 // image adds all nodes of one pipeline.
 func (b *build) image(p *spec.Pipeline) error {
-	img := &Image{Pipeline: p, Name: ImageName(p)}
+	img := &Image{Pipeline: p, Name: ImageName(p), Whole: !b.env.Stacks(p)}
 	if err := b.resolve(img); err != nil {
 		b.diags.Addf(p.Base.Pos, "base-unresolved", "", "%v", err)
 		return nil
@@ -122,9 +122,15 @@ func (b *build) resolve(img *Image) error {
 	case p.Base.Image != nil:
 		if parent := v.parent(p); parent != nil {
 			img.Parent = b.images[parent]
+			if parent.Builder != p.Builder {
+				return fmt.Errorf("%s is built by %s, and an image of %s is built here; choose one builder for both", img.Parent.Name, parent.Builder, p.Builder)
+			}
 			img.Base = builder.Base{
-				ID: "image:" + img.Parent.DiskKey, Clock: img.Parent.Clock,
-				Summary: "image " + img.Parent.Name, Layers: img.Parent.Stack, Lock: img.Parent.Base.Lock,
+				ID: "image:" + img.Parent.DiskKey, Image: img.Parent.DiskKey, Clock: img.Parent.Clock,
+				Summary: "image " + img.Parent.Name, Lock: img.Parent.Base.Lock,
+			}
+			if !img.Whole {
+				img.Base.Layers = img.Parent.Stack
 			}
 			break
 		}
@@ -167,6 +173,9 @@ func (g *imageGraph) base() {
 	p := g.img.Pipeline
 	parts := g.common(KindBase)
 	parts["base"] = g.img.Base.ID
+	if p.AWS != nil && p.Builder == "aws" {
+		launchParts(parts, p.AWS)
+	}
 	n := &Node{
 		ID: g.id("base"), Kind: KindBase, Title: g.img.Base.Summary, Parts: parts,
 		Pos: p.Base.Pos, Image: g.img, Layers: g.img.Base.Layers,
@@ -185,10 +194,17 @@ func (g *imageGraph) machineSteps() []string {
 	var all []string
 	for _, s := range g.section(step.Customize) {
 		needs := g.needs(s, prev, base)
+		if g.img.Whole {
+			needs = []string{prev} // they share one machine
+		}
 		for _, need := range needs {
 			followed[need] = true
 		}
 		n := g.step(s, KindStep, needs)
+		n.Checkpoint = s.Checkpoint
+		if before := g.byID[prev]; s.Retry.Attempts > 1 || s.ContinueOnError {
+			before.Checkpoint = true // what a failed attempt spoilt is not built on
+		}
 		n.Layers = g.merge(needs)
 		g.layers[n.ID] = n.Layers
 		if s.Skip == "" {
@@ -399,7 +415,7 @@ func (g *imageGraph) seal(last []string) {
 
 // writeDisk adds the disk of the sealed machine.
 func (g *imageGraph) writeDisk() error {
-	seal, local := g.id("seal"), g.img.Pipeline.Local
+	seal, p := g.id("seal"), g.img.Pipeline
 	writer, err := g.env.ImageVersion(g.img.Pipeline)
 	if err != nil {
 		return fmt.Errorf("plan the disk of %s: %w", g.img.Name, err)
@@ -407,12 +423,18 @@ func (g *imageGraph) writeDisk() error {
 	parts := g.common(KindDisk)
 	g.upstream(parts, []string{seal})
 	parts["disk writer"] = writer
-	parts["disk.size"] = fmt.Sprint(local.DiskSize)
-	parts["firmware"] = strings.Join(slices.Sorted(slices.Values(local.Firmware)), ",")
+	title := "write the disk"
+	if p.Builder == "aws" {
+		title = "make the AMI"
+		registerParts(parts, p.AWS)
+	} else {
+		parts["disk.size"] = fmt.Sprint(p.Local.DiskSize)
+		parts["firmware"] = strings.Join(slices.Sorted(slices.Values(p.Local.Firmware)), ",")
+	}
 	parts["image"] = g.img.Name
 	g.disk = g.add(&Node{
-		ID: g.id("disk"), Kind: KindDisk, Title: "write the disk", Needs: []string{seal},
-		Parts: parts, Layers: g.img.Stack, Pos: local.Pos, Image: g.img,
+		ID: g.id("disk"), Kind: KindDisk, Title: title, Needs: []string{seal},
+		Parts: parts, Layers: g.img.Stack, Pos: p.BuilderPos(), Image: g.img,
 	})
 	g.img.DiskKey = g.disk.Key
 	return nil

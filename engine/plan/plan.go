@@ -77,6 +77,8 @@ type Node struct {
 	Def step.Step
 	// Inputs are the project's files the step reads, by the text that names them.
 	Inputs map[string]*Input
+	// Checkpoint says that the node's state must be one that can be started from again.
+	Checkpoint bool
 	// Region of a copy node.
 	Region string
 	// Firmware that a test node's guest boots with.
@@ -90,6 +92,8 @@ type Image struct {
 	Name  string
 	Base  builder.Base
 	Clock time.Time
+	// Whole says that a stored machine state holds all that is below it.
+	Whole bool
 	// Stack are the keys of all machine states of the image, bottom first, seal last.
 	Stack []string
 	// DiskKey is the key of the disk node, PublishKey that of the publish node or empty.
@@ -114,6 +118,9 @@ type Env interface {
 	ResolveBase(ctx context.Context, p *spec.Pipeline) (builder.Base, error)
 	// ResolveImage resolves a base that is an image of the catalog.
 	ResolveImage(ctx context.Context, p *spec.Pipeline) (builder.Base, error)
+	// Stacks reports whether the pipeline's builder keeps machine states as layers; see
+	// [builder.Builder].
+	Stacks(p *spec.Pipeline) bool
 	// ImageVersion identifies what makes the image's disk, beside its layers and layout.
 	ImageVersion(p *spec.Pipeline) (string, error)
 	// Stored reports whether the node's result is stored.

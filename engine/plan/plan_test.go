@@ -22,6 +22,7 @@ import (
 
 // world answers plan's questions from maps.
 type world struct {
+	whole    bool            // machine states don't stack
 	stored   map[string]bool // by node id
 	previous map[string]map[string]string
 	keys     map[string]string
@@ -36,6 +37,8 @@ func (w *world) ResolveBase(context.Context, *spec.Pipeline) (builder.Base, erro
 func (w *world) ResolveImage(context.Context, *spec.Pipeline) (builder.Base, error) {
 	return builder.Base{ID: "image:other", Clock: time.Unix(1000, 0), Layers: []string{"other"}}, nil
 }
+
+func (w *world) Stacks(*spec.Pipeline) bool { return !w.whole }
 
 func (w *world) ImageVersion(*spec.Pipeline) (string, error) { return "1", nil }
 
@@ -484,5 +487,35 @@ func TestUncacheableSteps(t *testing.T) {
 	}
 	if asked != 2 {
 		t.Errorf("the keyed step was asked %d times, want once for each plan", asked)
+	}
+}
+
+// TestWholeStates: where states don't stack, the steps of an image follow one another, and
+// a stored state needs nothing below it.
+func TestWholeStates(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.whole = true
+	p := web()
+	p.Steps[2].Retry.Attempts = 2
+	w.stored["web/a"] = true
+	got := build(t, w, plan.Selection{}, p)
+	want := map[string]plan.Action{
+		"web/base": plan.Unneeded, "web/a": plan.Cached, "web/b": plan.Run, "web/c": plan.Run, "web/seal": plan.Run, "web/disk": plan.Run,
+	}
+	actions := map[string]plan.Action{}
+	for id := range want {
+		actions[id] = got.Node(id).Action
+	}
+	if d := cmp.Diff(want, actions); d != "" {
+		t.Errorf("actions (-want +got):\n%s", d)
+	}
+	if needs := got.Node("web/c").Needs; !slices.Equal(needs, []string{"web/b"}) {
+		t.Errorf("c needs %v, not only b", needs)
+	}
+	for id, want := range map[string]bool{"web/a": false, "web/b": true, "web/c": false} {
+		if n := got.Node(id); n.Checkpoint != want {
+			t.Errorf("checkpoint after %s is %v: only c may be tried again", id, n.Checkpoint)
+		}
 	}
 }

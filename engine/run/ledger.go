@@ -61,6 +61,9 @@ func (l nodeLedger) Intent(ctx context.Context, res builder.Resource) (builder.C
 	return nil, errors.Join(fmt.Errorf("record %s before it is made: %w", describe(res), errLedgerClosed), c.Settle(ctx))
 }
 
+// Work implements [builder.Ledger].
+func (l nodeLedger) Work() builder.Work { return builder.Work{Run: l.r.o.Run, Node: l.node} }
+
 func (l *ledger) add(c *claim) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -106,6 +106,9 @@ func (a *Attempt) Intent(ctx context.Context, r builder.Resource) (builder.Claim
 	return a.ledger.Intent(ctx, r)
 }
 
+// Work implements [builder.Ledger].
+func (a *Attempt) Work() builder.Work { return a.ledger.Work() }
+
 // Shared returns the ledger of one of Task.Holds. Its claims outlive the attempt; those
 // still open after Options.Release are cleaned up then. Asking for a name that the task
 // doesn't hold is a bug and panics.

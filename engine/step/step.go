@@ -335,6 +335,9 @@ type Guest interface {
 type ImageInfo struct {
 	// Key is the key of the disk node: the image's identity in the cache.
 	Key string
+	// ID is what the builder's platform calls it, such as an AMI id, and Region where it is;
+	// empty for an image that is files.
+	ID, Region string
 	// Size of the disk in bytes.
 	Size int64
 	// Files are the image's files, one per format.

@@ -191,7 +191,8 @@ func command(ctx context.Context, env []string, name string, args ...string) err
 
 // Resolve finds out what a distribution's archive holds now, or, when the package lists
 // that locked names are stored, what it held then.
-func (b *Builder) Resolve(ctx context.Context, d spec.DistroBase, arch string, locked map[string]string) (builder.Base, error) {
+func (b *Builder) Resolve(ctx context.Context, p *spec.Pipeline, locked map[string]string) (builder.Base, error) {
+	d, arch := *p.Base.Distro, p.Arch
 	if base, ok, err := b.fromLock(d, arch, locked); ok || err != nil {
 		return base, err
 	}

@@ -18,21 +18,21 @@ import (
 
 // MakeBase makes the layers of a base: of a distribution the bare system, which bases
 // with other packages share, and on it what makes it boot; on an image its package lists.
-func (b *Builder) MakeBase(ctx context.Context, l builder.Ledger, base spec.Base, arch string, resolved builder.Base, key string, log io.Writer) error {
-	d := base.Distro
+func (b *Builder) MakeBase(ctx context.Context, l builder.Ledger, req builder.BaseRequest) error {
+	d, arch := req.Pipeline.Base.Distro, req.Pipeline.Arch
 	if d != nil {
-		if err := b.bootstrap(ctx, l, *d, arch, resolved, log); err != nil {
+		if err := b.bootstrap(ctx, l, *d, arch, req.Base, req.Log); err != nil {
 			return fmt.Errorf("make the bare system of %s %s: %w", d.Distro, d.Suite, err)
 		}
 	}
-	m, err := b.Open(ctx, l, builder.OpenRequest{Layers: resolved.Layers, Key: key, Arch: arch, Clock: resolved.Clock})
+	m, err := b.Open(ctx, l, builder.OpenRequest{Layers: req.Base.Layers, Key: req.Key, Clock: req.Base.Clock})
 	if err != nil {
 		return err
 	}
 	if d != nil {
-		err = b.complete(ctx, m, *d, arch, log)
+		err = b.complete(ctx, m, *d, arch, req.Log)
 	} else {
-		err = b.restoreLists(ctx, m, resolved.Lock)
+		err = b.restoreLists(ctx, m, req.Base.Lock)
 	}
 	if err == nil {
 		err = m.Commit(ctx)
@@ -44,7 +44,7 @@ func (b *Builder) MakeBase(ctx context.Context, l builder.Ledger, base spec.Base
 func (b *Builder) bootstrap(ctx context.Context, l builder.Ledger, d spec.DistroBase, arch string, resolved builder.Base, log io.Writer) error {
 	// Bases with other packages have other keys and this layer in common.
 	return b.store.alone(ctx, resolved.Layers[0], func() error {
-		if ok, err := b.HasState(resolved.Layers[0]); ok || err != nil {
+		if ok, err := exists(b.store.layer(resolved.Layers[0])); ok || err != nil {
 			return err
 		}
 		return b.makeBare(ctx, l, d, arch, resolved, log)

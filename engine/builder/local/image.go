@@ -18,6 +18,7 @@ import (
 	"github.com/gildhq/gild/engine/builder/local/disk"
 	"github.com/gildhq/gild/engine/builder/local/guest"
 	"github.com/gildhq/gild/engine/builder/local/sandbox"
+	"github.com/gildhq/gild/engine/spec"
 	"github.com/gildhq/gild/engine/step"
 )
 
@@ -59,7 +60,11 @@ func (s store) writeMeta(dir string, m imageMeta) error {
 }
 
 // FindImage returns a stored image with the files that are there.
-func (b *Builder) FindImage(key string) (step.ImageInfo, bool, error) {
+func (b *Builder) FindImage(_ context.Context, _ *spec.Pipeline, key string) (step.ImageInfo, bool, error) {
+	return b.findImage(key)
+}
+
+func (b *Builder) findImage(key string) (step.ImageInfo, bool, error) {
 	dir := b.store.image(key)
 	m, ok, err := readMeta(dir)
 	if err != nil || !ok {
@@ -83,17 +88,17 @@ func (b *Builder) FindImage(key string) (step.ImageInfo, bool, error) {
 }
 
 // ImageBase returns a stored image as a base.
-func (b *Builder) ImageBase(key string) (builder.Base, bool, error) {
+func (b *Builder) ImageBase(_ context.Context, _ *spec.Pipeline, key string) (builder.Base, bool, error) {
 	m, ok, err := readMeta(b.store.image(key))
 	if err != nil || !ok {
 		return builder.Base{}, false, err
 	}
 	for _, layer := range m.Layers {
-		if ok, err := b.HasState(layer); err != nil || !ok {
+		if ok, err := exists(b.store.layer(layer)); err != nil || !ok {
 			return builder.Base{}, false, err
 		}
 	}
-	return builder.Base{ID: "image:" + key, Clock: m.Clock, Layers: m.Layers, Lock: m.Lock}, true, nil
+	return builder.Base{ID: "image:" + key, Image: key, Clock: m.Clock, Layers: m.Layers, Lock: m.Lock}, true, nil
 }
 
 // assembleJob are the arguments of the job that writes a disk.
@@ -120,8 +125,8 @@ func init() {
 }
 
 // ImageVersion identifies the disk writer and the host's GRUB.
-func (b *Builder) ImageVersion(arch string, firmware []string) (string, error) {
-	return disk.Fingerprint(disk.Layout{Arch: arch, Firmware: firmware})
+func (b *Builder) ImageVersion(p *spec.Pipeline) (string, error) {
+	return disk.Fingerprint(disk.Layout{Arch: p.Arch, Firmware: p.Local.Firmware})
 }
 
 // MakeImage writes the raw disk of a stack of layers.
@@ -148,7 +153,7 @@ func (b *Builder) MakeImage(ctx context.Context, l builder.Ledger, req builder.I
 	if err := b.storeImage(ctx, ids, tmp, req.Key); err != nil {
 		return step.ImageInfo{}, err
 	}
-	info, _, err := b.FindImage(req.Key)
+	info, _, err := b.findImage(req.Key)
 	return info, err
 }
 
@@ -178,9 +183,10 @@ func (b *Builder) assemble(ctx context.Context, ids sandbox.IDs, tmp *tempDir, r
 	if err := os.Mkdir(scratch, 0o755); err != nil {
 		return err
 	}
+	p := req.Pipeline
 	job := assembleJob{
 		Out: filepath.Join(tmp.path, rawName), Scratch: scratch, Owner: ids.Size,
-		Layout: disk.Layout{Size: req.Size, Arch: req.Arch, Firmware: req.Firmware, Seed: req.Name, Clock: req.Clock},
+		Layout: disk.Layout{Size: p.Local.DiskSize, Arch: p.Arch, Firmware: p.Local.Firmware, Seed: req.Name, Clock: req.Clock},
 	}
 	if _, err := sandbox.RunJob(ctx, sandbox.JobConfig{Lower: b.store.lower(req.Layers), IDs: ids, Writable: []string{tmp.path}}, assembleName, job, req.Log); err != nil {
 		return explainFull(err, b.store.dir)
@@ -188,11 +194,12 @@ func (b *Builder) assemble(ctx context.Context, ids sandbox.IDs, tmp *tempDir, r
 	if err := sandbox.Remove(ctx, ids, scratch); err != nil {
 		return err
 	}
-	return b.store.writeMeta(tmp.path, imageMeta{Size: req.Size, Clock: req.Clock, Layers: req.Layers, Lock: req.Lock})
+	return b.store.writeMeta(tmp.path, imageMeta{Size: p.Local.DiskSize, Clock: req.Clock, Layers: req.Layers, Lock: req.Base.Lock})
 }
 
 // Finish makes the formats and the digests. The raw disk stays: tests and children use it.
-func (b *Builder) Finish(ctx context.Context, l builder.Ledger, key string, formats []string, progress func(done, total int64)) (step.ImageInfo, error) {
+func (b *Builder) Finish(ctx context.Context, l builder.Ledger, req builder.FinishRequest) (step.ImageInfo, error) {
+	key, formats := req.Key, req.Pipeline.Local.Formats
 	dir := b.store.image(key)
 	m, ok, err := readMeta(dir)
 	if err != nil {
@@ -211,7 +218,7 @@ func (b *Builder) Finish(ctx context.Context, l builder.Ledger, key string, form
 				return step.ImageInfo{}, err
 			}
 		}
-		f, err := describeFile(ctx, format, path, progress)
+		f, err := describeFile(ctx, format, path, req.Progress)
 		if err != nil {
 			return step.ImageInfo{}, err
 		}
@@ -220,7 +227,7 @@ func (b *Builder) Finish(ctx context.Context, l builder.Ledger, key string, form
 	if err := b.store.writeMeta(dir, m); err != nil {
 		return step.ImageInfo{}, err
 	}
-	info, _, err := b.FindImage(key)
+	info, _, err := b.findImage(key)
 	return info, err
 }
 
@@ -277,7 +284,7 @@ func (b *Builder) Boot(ctx context.Context, l builder.Ledger, req builder.BootRe
 	g := &bootedGuest{tmp: tmp, claim: claim}
 	g.Guest, err = guest.Start(ctx, guest.Config{
 		Disk: filepath.Join(b.store.image(req.Image.Key), rawName),
-		Arch: req.Arch, Firmware: req.Firmware, MemoryMiB: req.MemoryMiB,
+		Arch: req.Pipeline.Arch, Firmware: req.Firmware, MemoryMiB: req.MemoryMiB,
 		Dir: tmp.path, Token: token, Log: req.Log, CacheDir: b.store.dir,
 	})
 	if err != nil {
@@ -315,8 +322,13 @@ func (g *bootedGuest) Close() error {
 	return errors.Join(g.tmp.lock.Close(), g.tmp.claim.Settle(ctx))
 }
 
-// RemoveImage removes an image's files here and in every region.
-func (b *Builder) RemoveImage(ctx context.Context, key string) error {
+// PublishImage does nothing: the catalog says what is published.
+func (b *Builder) PublishImage(context.Context, builder.Ledger, builder.PublishRequest) error {
+	return nil
+}
+
+// RemoveImage removes an image's files here and in every region, known or not.
+func (b *Builder) RemoveImage(_ context.Context, key string, _ []builder.Place) error {
 	dirs := []string{b.store.image(key)}
 	regions, err := os.ReadDir(b.store.regions())
 	if err != nil {

@@ -58,8 +58,8 @@ func (b *Builder) Kind() string { return Kind }
 func (b *Builder) Unsupported(p *spec.Pipeline) diag.List {
 	var l diag.List
 	const code = "unsupported"
-	if p.Base.Other != "" {
-		l.Addf(p.Base.Pos, code, "use debian, ubuntu or image", "the local builder can't start from a base of kind %q yet", p.Base.Other)
+	if p.Base.Distro == nil && p.Base.Image == nil {
+		l.Addf(p.Base.Pos, code, "use debian, ubuntu or image", "the local builder can't start from a base of kind %q yet", p.Base.Form())
 	}
 	if d := p.Base.Distro; d != nil && d.Snapshot != "" && !hasSnapshotMark(d.Mirror) {
 		l.Addf(p.Base.Pos, code, "set mirror to your snapshot service's address with {snapshot} in it",
@@ -86,8 +86,16 @@ func (b *Builder) Unsupported(p *spec.Pipeline) diag.List {
 	return l
 }
 
+// Stacks returns true: a state is an overlay layer.
+func (b *Builder) Stacks() bool { return true }
+
 // HasState reports whether a layer is stored.
-func (b *Builder) HasState(key string) (bool, error) { return exists(b.store.layer(key)) }
+func (b *Builder) HasState(_ context.Context, _ *spec.Pipeline, key string) (bool, error) {
+	return exists(b.store.layer(key))
+}
+
+// Release does nothing: every step has a machine of its own.
+func (b *Builder) Release(context.Context, string) error { return nil }
 
 // Open opens a machine on a stack of layers, with a layer of its own on top.
 func (b *Builder) Open(ctx context.Context, l builder.Ledger, req builder.OpenRequest) (builder.Machine, error) {
@@ -110,13 +118,9 @@ func (b *Builder) Open(ctx context.Context, l builder.Ledger, req builder.OpenRe
 	if err := sandbox.MakeDirs(ctx, ids, tmp.path, "fs", "work"); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
-	hostname := req.Hostname
-	if hostname == "" {
-		hostname = "gild"
-	}
 	m.Session, err = sandbox.Open(ctx, sandbox.Config{
 		Lower: b.store.lower(req.Layers), Upper: filepath.Join(tmp.path, "fs"), Work: filepath.Join(tmp.path, "work"),
-		IDs: ids, Hostname: hostname, Clock: req.Clock,
+		IDs: ids, Hostname: "gild", Clock: req.Clock,
 	})
 	if err != nil {
 		return nil, errors.Join(err, m.Close())

@@ -149,6 +149,8 @@ func (b *book) Intent(_ context.Context, r builder.Resource) (builder.Claim, err
 	return claim{b, r.ID}, nil
 }
 
+func (b *book) Work() builder.Work { return builder.Work{} }
+
 type claim struct {
 	book *book
 	id   string
@@ -168,7 +170,7 @@ func TestMachineIsCommittedOrGone(t *testing.T) {
 	}
 	ledger := &book{open: map[string]bool{}}
 	open := func(key string, layers ...string) builder.Machine {
-		m, err := b.Open(t.Context(), ledger, builder.OpenRequest{Key: key, Layers: layers, Arch: "amd64"})
+		m, err := b.Open(t.Context(), ledger, builder.OpenRequest{Key: key, Layers: layers})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -194,7 +196,7 @@ func TestMachineIsCommittedOrGone(t *testing.T) {
 		}
 	}
 	for key, want := range map[string]bool{"dropped": false, "kept": true} {
-		if got, err := b.HasState(key); err != nil || got != want {
+		if got, err := b.HasState(t.Context(), nil, key); err != nil || got != want {
 			t.Errorf("state %s is stored: %v, %v", key, got, err)
 		}
 	}
@@ -206,7 +208,7 @@ func TestMachineIsCommittedOrGone(t *testing.T) {
 	if err := above.Get(t.Context(), "/etc/kept", &content); err != nil || content.String() != "x" {
 		t.Errorf("the layer below isn't seen: %q, %v", content.String(), err)
 	}
-	if found, err := b.Sweep(t.Context(), false); err != nil || len(found) > 0 {
+	if found, err := b.Sweep(t.Context(), builder.SweepRequest{}); err != nil || len(found.Removed) > 0 {
 		t.Errorf("a sweep took what is in use: %v, %v", found, err)
 	}
 	if err := above.Close(); err != nil {
@@ -216,7 +218,7 @@ func TestMachineIsCommittedOrGone(t *testing.T) {
 	if err := os.Mkdir(left, 0o711); err != nil {
 		t.Fatal(err)
 	}
-	if found, err := b.Sweep(t.Context(), false); err != nil || len(found) != 1 {
+	if found, err := b.Sweep(t.Context(), builder.SweepRequest{}); err != nil || len(found.Removed) != 1 {
 		t.Errorf("a sweep found %v, %v", found, err)
 	}
 	if _, err := os.Stat(left); err == nil {

@@ -10,12 +10,14 @@ import (
 
 	"github.com/gildhq/gild/engine/builder"
 	"github.com/gildhq/gild/engine/builder/local/disk"
+	"github.com/gildhq/gild/engine/spec"
 )
 
 // CopyImage copies the finished files of an image to a region, and reads them back to
 // compare digests before the copy is given its name.
-func (b *Builder) CopyImage(ctx context.Context, l builder.Ledger, key, region string, progress func(done, total int64)) (string, error) {
-	to, ok, err := b.HasCopy(key, region)
+func (b *Builder) CopyImage(ctx context.Context, l builder.Ledger, req builder.CopyRequest) (string, error) {
+	key, region := req.Key, req.Region
+	to, ok, err := b.HasCopy(ctx, req.Pipeline, key, region)
 	if ok || err != nil {
 		return to, err
 	}
@@ -30,7 +32,7 @@ func (b *Builder) CopyImage(ctx context.Context, l builder.Ledger, key, region s
 	if err != nil {
 		return "", err
 	}
-	if err := b.copyFiles(ctx, tmp.path, key, m, progress); err != nil {
+	if err := b.copyFiles(ctx, tmp.path, key, m, req.Progress); err != nil {
 		return "", errors.Join(explainFull(err, b.store.dir), os.RemoveAll(tmp.path), tmp.lock.Close(), tmp.claim.Settle(context.WithoutCancel(ctx)))
 	}
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
@@ -62,7 +64,7 @@ func (b *Builder) copyFiles(ctx context.Context, to, key string, m imageMeta, pr
 
 // HasCopy returns where a region's copy is. What has the name was verified before it
 // got it; a copy made before the image had all the files it has now doesn't count.
-func (b *Builder) HasCopy(key, region string) (string, bool, error) {
+func (b *Builder) HasCopy(_ context.Context, _ *spec.Pipeline, key, region string) (string, bool, error) {
 	to := filepath.Join(b.store.regions(), region, key)
 	copied, ok, err := readMeta(to)
 	if err != nil || !ok {

@@ -234,14 +234,14 @@ func explainFull(err error, dir string) error {
 }
 
 // Cleanup removes a resource that a dead process or a failed attempt left.
-func (b *Builder) Cleanup(ctx context.Context, r builder.Resource) error {
+func (b *Builder) Cleanup(ctx context.Context, r builder.Resource) (mine bool, err error) {
 	switch r.Kind {
 	case kindTemp:
-		return b.removeTemp(ctx, filepath.Join(b.store.temps(), filepath.Base(r.ID)))
+		return true, b.removeTemp(ctx, filepath.Join(b.store.temps(), filepath.Base(r.ID)))
 	case kindGuest:
-		return guest.Kill(r.ID)
+		return true, guest.Kill(r.ID)
 	default:
-		return fmt.Errorf("clean up %s %s: this version of gild doesn't know the kind", r.Kind, r.ID)
+		return false, nil
 	}
 }
 
@@ -258,19 +258,21 @@ func (b *Builder) removeTemp(ctx context.Context, path string) error {
 
 // Sweep lists the temporary folders and files that no living process holds, such as those
 // of a process killed while it asked an archive what it has. It removes them unless dry.
-func (b *Builder) Sweep(ctx context.Context, dry bool) ([]builder.Resource, error) {
+func (b *Builder) Sweep(ctx context.Context, req builder.SweepRequest) (builder.Swept, error) {
 	names, locks, err := b.unheld()
 	if err != nil {
-		return nil, err
+		return builder.Swept{}, err
 	}
-	var found []builder.Resource
+	var found builder.Swept
 	for _, name := range names {
-		found = append(found, builder.Resource{Kind: kindTemp, ID: name, Note: "left by a process that is gone"})
-		if !dry {
+		r := builder.Resource{Kind: kindTemp, ID: name, Note: "left by a process that is gone"}
+		if !req.Dry {
 			if err := b.removeTemp(ctx, filepath.Join(b.store.temps(), name)); err != nil {
-				return found, errors.Join(err, locks.close())
+				found.Left = append(found.Left, builder.Left{Resource: r, Err: err})
+				continue
 			}
 		}
+		found.Removed = append(found.Removed, r)
 	}
 	return found, locks.close()
 }
@@ -317,3 +319,5 @@ func (unclaimed) Intent(context.Context, builder.Resource) (builder.Claim, error
 }
 
 func (unclaimed) Settle(context.Context) error { return nil }
+
+func (unclaimed) Work() builder.Work { return builder.Work{} }

@@ -19,7 +19,8 @@ type agent struct {
 	broken error
 
 	mu      sync.Mutex
-	session string // what the agent that is running calls itself
+	session string        // what the agent that is running calls itself
+	there   chan struct{} // closed when an agent has said hello since the system started
 }
 
 // message is a line of the agent.
@@ -30,7 +31,7 @@ type message struct {
 }
 
 func newAgent(p ports) *agent {
-	a := &agent{ports: p, hello: make(chan struct{}), says: make(chan message, 16)}
+	a := &agent{ports: p, hello: make(chan struct{}), says: make(chan message, 16), there: make(chan struct{})}
 	go a.listen(p.control)
 	go a.listen(p.kill)
 	return a
@@ -54,9 +55,7 @@ func (a *agent) listen(port io.Reader) {
 			continue
 		}
 		if m.word == "hello" {
-			a.mu.Lock()
-			a.session = m.session
-			a.mu.Unlock()
+			a.greet(m.session)
 			if !a.answered() {
 				close(a.hello)
 				continue
@@ -68,6 +67,31 @@ func (a *agent) listen(port io.Reader) {
 			// No honest agent says that much: a guest isn't to be trusted.
 		}
 	}
+}
+
+func (a *agent) greet(session string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.session == "" {
+		close(a.there)
+	}
+	a.session = session
+}
+
+// lost notes that the system restarts, and its agent with it.
+func (a *agent) lost() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.session != "" {
+		a.session, a.there = "", make(chan struct{})
+	}
+}
+
+// present is closed when there is an agent to talk to.
+func (a *agent) present() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.there
 }
 
 func (a *agent) currentSession() string {

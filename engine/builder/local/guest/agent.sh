@@ -1,6 +1,7 @@
 #!/bin/sh
-# Runs commands for gild in a throw-away guest. It is only ever on the guest's own
-# copy of the disk. Host and agent speak over five virtio-serial ports:
+# agent.sh [PREFIX] runs commands for gild in a guest: a throw-away one, on whose own copy
+# of the disk it is put, or a machine of the sandbox, whose image has it as a service. Host
+# and agent speak over five virtio-serial ports, whose names begin with PREFIX, or "gild":
 #
 #   gild.control  agent: "hello SESSION", "exit ID STATUS", "done ID"
 #                 host: "exec SESSION ID MARKER WORDS VARIABLES INPUT", and WORDS words
@@ -22,14 +23,15 @@
 #
 # Descriptors: 3 control, 4 stdin, 5 stdout, 6 stderr, 9 kill.
 
-work=/run/gild-agent
+prefix=${1:-gild}
+work=/run/$prefix-agent
 
 # find_port NAME sets $device.
 find_port() {
 	for file in /sys/class/virtio-ports/*/name; do
 		[ -r "$file" ] || continue
 		read -r name <"$file" || continue
-		if [ "$name" = "gild.$1" ]; then
+		if [ "$name" = "$prefix.$1" ]; then
 			device=${file%/name}
 			device=/dev/${device##*/}
 			[ -c "$device" ] && return 0

@@ -25,6 +25,11 @@ var (
 	agentUnit []byte
 )
 
+// AgentScript is the agent, a POSIX shell script, for images that have it as a service of
+// their own: its one argument is [MachineConfig.AgentPorts]. It wants a cgroup of its own
+// that it may divide (Delegate=yes).
+func AgentScript() []byte { return bytes.Clone(agentScript) }
+
 // makeDisk makes the guest's own disk: the image, with the agent on it.
 func makeDisk(ctx context.Context, c Config) error {
 	offset := c.RootOffset

@@ -12,6 +12,9 @@
 // the host or beyond can be reached from it. Connections go only from the host to the
 // guest ([Guest.Dial]).
 //
+// [Run] starts the other kind of machine, for those who mean its disks: it writes them in
+// place, puts nothing on them, and may restart.
+//
 // A guest dies with the process that started it. The package never removes the folder
 // it was given: the caller does, after Close or [Kill].
 package guest
@@ -160,7 +163,7 @@ func start(ctx context.Context, c Config) (*Guest, error) {
 	if err := makeDisk(ctx, c); err != nil {
 		return nil, err
 	}
-	q, err := startQEMU(c, m)
+	q, err := startQEMU(c, m, throwAway())
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,20 +44,33 @@ type qemu struct {
 	err  error         // how it ended; set before done is closed
 }
 
-// startQEMU starts the machine on the disk in c.Dir.
-func startQEMU(c Config, m machine) (*qemu, error) {
+// hardware is what differs between a throw-away guest and a [Machine].
+type hardware struct {
+	// args are QEMU's, for disks and network.
+	args []string
+	// ports begins the names of the agent's ports.
+	ports string
+	// files are inherited after the channels, from the descriptor firstFile on.
+	files []*os.File
+}
+
+// firstFile follows the channels.
+var firstFile = 3 + len(channels)
+
+// startQEMU starts the machine, with c.Dir as its working folder.
+func startQEMU(c Config, m machine, h hardware) (*qemu, error) {
 	near, far, err := connect()
 	if err != nil {
 		return nil, fmt.Errorf("connect to QEMU: %w", err)
 	}
 	q := &qemu{
-		cmd: exec.Command(m.binary, m.arguments(c)...), near: near, serial: near[1],
+		cmd: exec.Command(m.binary, m.arguments(c, h)...), near: near, serial: near[1],
 		ports: ports{near[2], near[3], near[4], near[5], near[6]}, done: make(chan struct{}),
 	}
 	if q.qmp, err = newQMP(near[0]); err != nil {
 		return nil, errors.Join(err, closeAll(far), q.close())
 	}
-	q.cmd.Dir, q.cmd.Env, q.cmd.ExtraFiles, q.cmd.Stderr = c.Dir, toolEnv(), far, &q.stderr
+	q.cmd.Dir, q.cmd.Env, q.cmd.ExtraFiles, q.cmd.Stderr = c.Dir, toolEnv(), slices.Concat(far, h.files), &q.stderr
 	q.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	q.cmd.WaitDelay = time.Second
 	started := make(chan error, 1)
@@ -153,26 +167,39 @@ func socketPair(name string) (net.Conn, *os.File, error) {
 	return conn, far, nil
 }
 
-// arguments are QEMU's, with c.Dir as its working directory.
-func (m machine) arguments(c Config) []string {
-	args := []string{
-		"-name", processName(c.Token),
-		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-		"-m", strconv.Itoa(c.MemoryMiB), "-smp", strconv.Itoa(c.CPUs),
+// throwAway is the hardware of a guest on its own copy of a disk.
+func throwAway() hardware {
+	return hardware{ports: defaultPorts, args: []string{
+		"-no-reboot",
 		"-drive", "if=none,id=disk,format=raw,cache=unsafe,discard=unmap,file=" + diskName,
 		"-device", "virtio-blk-pci,drive=disk,bootindex=1",
 		// Without a ROM the firmware doesn't try to boot from the network.
 		"-netdev", "user,id=" + netdevID + ",restrict=on",
 		"-device", "virtio-net-pci,netdev=" + netdevID + ",romfile=",
+	}}
+}
+
+// defaultPorts is what agent.sh assumes.
+const defaultPorts = "gild"
+
+// arguments are QEMU's.
+func (m machine) arguments(c Config, h hardware) []string {
+	args := []string{
+		"-name", processName(c.Token),
+		"-nodefaults", "-no-user-config", "-display", "none",
+		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+		"-m", strconv.Itoa(c.MemoryMiB), "-smp", strconv.Itoa(c.CPUs),
+	}
+	args = append(args, h.args...)
+	args = append(args,
 		"-device", "virtio-rng-pci",
 		"-chardev", "socket,id=qmp,fd=3", "-mon", "chardev=qmp,mode=control",
 		"-chardev", "socket,id=serial,fd=4", "-serial", "chardev:serial",
 		"-device", "virtio-serial-pci",
-	}
+	)
 	for i, name := range agentChannels {
 		args = append(args, "-chardev", fmt.Sprintf("socket,id=%s,fd=%d", name, 5+i),
-			"-device", fmt.Sprintf("virtserialport,chardev=%s,name=gild.%s", name, name))
+			"-device", fmt.Sprintf("virtserialport,chardev=%s,name=%s.%s", name, h.ports, name))
 	}
 	return append(args, m.args...)
 }

@@ -17,6 +17,8 @@ type qmp struct {
 
 	replies chan qmpMessage
 	ready   bool // capabilities are negotiated; of the reader
+	// resets and shutdowns have room for one: what nobody has taken yet is seen once.
+	resets, shutdowns chan struct{}
 
 	mu sync.Mutex // one command at a time
 
@@ -41,7 +43,10 @@ func newQMP(conn net.Conn) (*qmp, error) {
 	if _, err := conn.Write([]byte(`{"execute":"qmp_capabilities"}` + "\n")); err != nil {
 		return nil, fmt.Errorf("QEMU's monitor: %w", err)
 	}
-	q := &qmp{conn: conn, gone: make(chan struct{}), replies: make(chan qmpMessage, 1)}
+	q := &qmp{
+		conn: conn, gone: make(chan struct{}), replies: make(chan qmpMessage, 1),
+		resets: make(chan struct{}, 1), shutdowns: make(chan struct{}, 1),
+	}
 	go q.read()
 	return q, nil
 }
@@ -59,11 +64,21 @@ func (q *qmp) read() {
 			q.reasonMu.Lock()
 			q.reason = m.Data.Reason
 			q.reasonMu.Unlock()
+			note(q.shutdowns)
+		case m.Event == "RESET":
+			note(q.resets)
 		case m.Event == "" && !q.ready:
 			q.ready = m.Return != nil
 		case m.Return != nil || m.Error != nil:
 			q.replies <- m
 		}
+	}
+}
+
+func note(event chan<- struct{}) {
+	select {
+	case event <- struct{}{}:
+	default:
 	}
 }
 
@@ -101,12 +116,23 @@ func (q *qmp) human(line string) (string, error) {
 	return printed, nil
 }
 
+// run runs a command; arguments may be nil.
+func (q *qmp) run(command string, arguments any) (json.RawMessage, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.do(command, arguments)
+}
+
 // replyTimeout is far beyond what QEMU needs: a reply that is later isn't waited for by
 // anyone, and would be taken for that of the next command.
 const replyTimeout = 30 * time.Second
 
 func (q *qmp) do(command string, arguments any) (json.RawMessage, error) {
-	line, err := json.Marshal(map[string]any{"execute": command, "arguments": arguments})
+	message := map[string]any{"execute": command}
+	if arguments != nil {
+		message["arguments"] = arguments
+	}
+	line, err := json.Marshal(message)
 	if err != nil {
 		return nil, err
 	}
