@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/gildhq/gild/engine/builder"
@@ -128,7 +129,56 @@ func (e *Engine) resume(ctx context.Context, id string, sink event.Sink) (*Repor
 	for _, l := range left.Left {
 		return nil, nil, fmt.Errorf("remove %s, which the run left: %w", ResourceName(l.Resource), l.Err)
 	}
-	return e.build(ctx, r.ID, src, sink, true)
+	return e.build(ctx, r.ID, src, sink, known)
+}
+
+// TakeOver finishes a run that was begun on another machine, from pipeline files that must
+// be the ones it was begun with: what it made in a cloud is found by its tags. A run that
+// this state folder knows is resumed as [Engine.Resume] does, and the files don't matter.
+func (e *Engine) TakeOver(ctx context.Context, id string, req Request, sink event.Sink) (*Report, diag.List, error) {
+	_, err := e.journal.Run(ctx, id)
+	if err == nil {
+		return e.Resume(ctx, id, sink)
+	}
+	if !errors.Is(err, journal.ErrNoRun) {
+		return nil, nil, err
+	}
+	if !runID.MatchString(id) {
+		return nil, nil, fmt.Errorf("take over run %q: the id must be whole, such as 20261204-120300-abcdef", id)
+	}
+	src, diags, err := readSources(req)
+	if err != nil {
+		return nil, diags, err
+	}
+	if diags.HasErrors() {
+		return nil, diags, diags.Err()
+	}
+	release, err := e.claimRun(id)
+	if err != nil {
+		return nil, diags, err
+	}
+	report, diags, err := e.build(ctx, id, src, sink, foreign)
+	return report, diags, errors.Join(err, release())
+}
+
+var runID = regexp.MustCompile(`^[0-9]{8}-[0-9]{6}-[a-z0-9]{6}$`)
+
+// takeOver removes what the run began elsewhere and didn't finish. What it finished is kept.
+func (b *prepared) takeOver(ctx context.Context) error {
+	for _, img := range b.plan.Images {
+		p := img.Pipeline
+		if p.Builder != "aws" {
+			return fmt.Errorf("take over run %s: %s is built by %s, whose results are on the machine that began the run; build it anew here", b.run, img.Name, p.Builder)
+		}
+		found, err := b.builderOf(p).Sweep(ctx, builder.SweepRequest{Regions: []string{p.AWS.Region}, Run: b.run, Resuming: true})
+		if err != nil {
+			return fmt.Errorf("take over run %s: %w", b.run, err)
+		}
+		for _, l := range found.Left {
+			return fmt.Errorf("take over run %s: remove %s %s, which it left: %w", b.run, l.Kind, l.ID, l.Err)
+		}
+	}
+	return nil
 }
 
 // GCReport is what a garbage collection found.

@@ -156,12 +156,21 @@ func (e *Engine) Build(ctx context.Context, req Request, sink event.Sink) (*Repo
 	if err != nil {
 		return nil, diags, err
 	}
-	report, diags, err := e.build(ctx, id, src, sink, false)
+	report, diags, err := e.build(ctx, id, src, sink, fresh)
 	return report, diags, errors.Join(err, release())
 }
 
-// build prepares and executes one run; adopt says that the journal knows it already.
-func (e *Engine) build(ctx context.Context, run string, src sources, sink event.Sink, adopt bool) (*Report, diag.List, error) {
+// origin is where a run comes from.
+type origin int
+
+const (
+	fresh   origin = iota
+	known          // the journal has it: another process on this state folder began it
+	foreign        // it was begun elsewhere, and what it made is found by its tags
+)
+
+// build prepares and executes one run.
+func (e *Engine) build(ctx context.Context, run string, src sources, sink event.Sink, from origin) (*Report, diag.List, error) {
 	b, diags, err := e.prepare(ctx, run, src, sink)
 	if err != nil {
 		return nil, diags, err
@@ -169,7 +178,13 @@ func (e *Engine) build(ctx context.Context, run string, src sources, sink event.
 	if b == nil {
 		return nil, diags, diags.Err()
 	}
-	report, err := b.execute(ctx, adopt)
+	if from == foreign {
+		err = b.takeOver(ctx)
+	}
+	var report *Report
+	if err == nil {
+		report, err = b.execute(ctx, from == known)
+	}
 	return report, diags, errors.Join(err, b.close())
 }
 

@@ -22,11 +22,13 @@ type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	getenv         func(string) string
-	// makeBuilders makes the builders that pipelines may choose, in a state folder.
-	makeBuilders func(state string) ([]builder.Builder, error)
+	// makeBuilders makes the builders that pipelines may choose, in a state folder; endpoint
+	// takes the place of AWS's own unless it is empty.
+	makeBuilders func(state, endpoint string) ([]builder.Builder, error)
 
-	state   string
-	noColor bool
+	state    string
+	endpoint string
+	noColor  bool
 }
 
 // run executes a command line and returns the exit code.
@@ -55,6 +57,7 @@ Start with "gild init", then "gild build gild.yaml".`,
 	}
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.state, "state", "", "state `FOLDER` (default $GILD_STATE, else gild in $XDG_STATE_HOME or ~/.local/state)")
+	flags.StringVar(&a.endpoint, "endpoint", "", "ask this `URL` in place of AWS, such as that of gild sandbox (default $AWS_ENDPOINT_URL)")
 	flags.BoolVar(&a.noColor, "no-color", false, "never use colours; the variable NO_COLOR does the same")
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)

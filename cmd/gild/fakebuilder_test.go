@@ -35,7 +35,7 @@ type fakeBuilder struct{ dir string }
 var _ builder.Builder = (*fakeBuilder)(nil)
 
 // newFakeBuilder stands in for makeBuilders.
-func newFakeBuilder(state string) ([]builder.Builder, error) {
+func newFakeBuilder(state, _ string) ([]builder.Builder, error) {
 	return []builder.Builder{&fakeBuilder{dir: state}}, nil
 }
 

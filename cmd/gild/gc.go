@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-
 	"github.com/spf13/cobra"
 
 	"github.com/gildhq/gild/engine"
@@ -12,21 +10,50 @@ import (
 )
 
 func (a *app) gcCommand() *cobra.Command {
-	var dry, asJSON bool
+	var o gcOptions
 	cmd := &cobra.Command{
 		Use:   "gc",
 		Short: "Remove what dead runs left",
 		Long: `Gc removes everything that runs whose process is gone have left: folders, mounts,
 processes. Runs that are going on are left alone, and so are finished layers and images.
-It exits with 5 when something could not be removed.`,
+It exits with 5 when something could not be removed.
+
+With --builder aws it looks through regions too, and finds what gild made there by its tags
+alone, whichever machine made it: instances, volumes, snapshots, images that were never
+published, key pairs, security groups, profiles. What a run of another machine may still use
+stays until a day after the run began, unless --run names the run.`,
 		Example: `  gild gc --dry-run
-  gild gc`,
+  gild gc
+  gild gc --builder aws --region eu-west-1,us-east-1`,
 		Args: argsBetween(0, 0, ""),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.gc(cmd.Context(), dry, asJSON) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.gc(cmd, o) },
 	}
-	cmd.Flags().BoolVarP(&dry, "dry-run", "n", false, "only list what would be removed")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print what was removed as JSON")
+	flags := cmd.Flags()
+	flags.BoolVarP(&o.dry, "dry-run", "n", false, "only list what would be removed")
+	flags.BoolVar(&o.json, "json", false, "print what was removed as JSON")
+	flags.StringVar(&o.builder, "builder", "local", "where to look, one of `local|aws`; aws looks on this machine too")
+	flags.StringSliceVar(&o.regions, "region", nil, "the `REGIONS` to look through")
+	flags.StringVar(&o.run, "run", "", "take this `RUN` of another machine for dead, and look for what it left only")
 	return cmd
+}
+
+type gcOptions struct {
+	dry, json    bool
+	builder, run string
+	regions      []string
+}
+
+func (o gcOptions) check(cmd *cobra.Command) error {
+	if err := oneOf(cmd, "builder", o.builder, "local", "aws"); err != nil {
+		return err
+	}
+	switch aws := o.builder == "aws"; {
+	case aws && len(o.regions) == 0:
+		return usagef(cmd, "--builder aws needs --region")
+	case !aws && (len(o.regions) > 0 || o.run != ""):
+		return usagef(cmd, "--region and --run go with --builder aws")
+	}
+	return nil
 }
 
 type jsonGC struct {
@@ -36,18 +63,21 @@ type jsonGC struct {
 	Running []string       `json:"running"`
 }
 
-func (a *app) gc(ctx context.Context, dry, asJSON bool) error {
-	ctx, stop := a.interruptible(ctx, nil)
+func (a *app) gc(cmd *cobra.Command, o gcOptions) error {
+	if err := o.check(cmd); err != nil {
+		return err
+	}
+	ctx, stop := a.interruptible(cmd.Context(), nil)
 	defer stop()
 	return a.withEngine(ctx, func(e *engine.Engine) error {
-		report, err := e.GC(ctx, engine.GCRequest{Dry: dry})
+		report, err := e.GC(ctx, engine.GCRequest{Dry: o.dry, Regions: o.regions, Run: o.run})
 		if err != nil {
 			return err
 		}
-		if asJSON {
-			err = a.printJSON(gcJSON(report, dry))
+		if o.json {
+			err = a.printJSON(gcJSON(report, o.dry))
 		} else {
-			err = a.printGC(report, dry)
+			err = a.printGC(report, o.dry)
 		}
 		if err == nil && len(report.Left) > 0 {
 			err = exitWith(exitLeftovers)

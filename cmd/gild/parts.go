@@ -14,7 +14,7 @@ import (
 )
 
 // makeBuilders makes the builders of this gild.
-func makeBuilders(state string) ([]builder.Builder, error) {
+func makeBuilders(state, endpoint string) ([]builder.Builder, error) {
 	maker, err := local.New(state)
 	if err != nil {
 		return nil, fmt.Errorf("%w; name another state folder with --state", err)
@@ -27,7 +27,7 @@ func (a *app) builders() (_ []builder.Builder, state string, err error) {
 	if state, err = engine.StateFolder(a.state); err != nil {
 		return nil, "", err
 	}
-	makers, err := a.makeBuilders(state)
+	makers, err := a.makeBuilders(state, a.endpoint)
 	return makers, state, err
 }
 

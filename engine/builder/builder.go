@@ -176,6 +176,9 @@ type SweepRequest struct {
 	Regions []string
 	// Run limits it to what one run made; empty means all runs.
 	Run string
+	// Resuming keeps what the run, which is about to go on, can go on from: finished images
+	// and checkpoints.
+	Resuming bool
 	// Busy tells whether a process on this machine works on a run, whose resources must
 	// stay. known is false for the runs of other machines.
 	Busy func(run string) (busy, known bool, err error)

@@ -68,12 +68,9 @@ func (w *xmlWriter) list(name string, m *member, items []any) {
 		}
 		return
 	}
-	itemName := "member"
-	if w.ec2 {
-		itemName = "item"
-	}
-	if n := m.shape.item.locationName; n != "" {
-		itemName = n
+	itemName := m.shape.item.locationName
+	if itemName == "" {
+		itemName = "member"
 	}
 	w.open(name)
 	for _, item := range items {

@@ -39,6 +39,13 @@ func (f *fakeService) Handle(_ context.Context, r *Request) (map[string]any, err
 	return f.answer, f.err
 }
 
+// expect sets the next answer, and forgets what was asked.
+func (f *fakeService) expect(answer map[string]any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.answer, f.asked = answer, nil
+}
+
 func (f *fakeService) last(t *testing.T) *Request {
 	t.Helper()
 	f.mu.Lock()
@@ -60,17 +67,17 @@ func (k fakeKeys) Session(key string) (string, time.Time, bool) {
 	return "the-token", k.expires, key == "ASIATEMPORARY"
 }
 
-func serve(t *testing.T, f *fakeService) string {
+func serve(t *testing.T, f *fakeService) (url string, client *http.Client) {
 	t.Helper()
 	keys := fakeKeys{expires: time.Now().Add(time.Hour)}
 	s := httptest.NewServer(NewHandler(f, keys, slog.New(slog.DiscardHandler)))
 	t.Cleanup(s.Close)
-	return s.URL
+	return s.URL, s.Client()
 }
 
-func config(url string) aws.Config {
+func config(url string, client *http.Client) aws.Config {
 	return aws.Config{
-		Region: "eu-west-1", BaseEndpoint: &url, HTTPClient: http.DefaultClient, RetryMaxAttempts: 1,
+		Region: "eu-west-1", BaseEndpoint: &url, HTTPClient: client, RetryMaxAttempts: 1,
 		Credentials: credentials.NewStaticCredentialsProvider("sandbox", "sandbox", ""),
 	}
 }
