@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -152,9 +153,13 @@ func describe(ctx context.Context, m *plugins.Manager, o lockOptions, name strin
 	return m.Describe(ctx, name, p)
 }
 
+type pluginTestOptions struct {
+	fixtures   string
+	real, json bool
+}
+
 func (a *app) pluginTestCommand() *cobra.Command {
-	var fixtures string
-	var asJSON bool
+	var o pluginTestOptions
 	cmd := &cobra.Command{
 		Use:   "test PATH",
 		Short: "Hold a plugin against the contract",
@@ -163,34 +168,51 @@ what it says of itself, bad input, cancelling, its logs and outputs, and how it 
 takes plugins in any language. PATH is a program, a folder with a plugin.yaml, or the
 folder of sources in which a program gild-plugin-NAME was built. What the steps are run
 with is in the file gild-plugin-test.yaml beside it. It ends with exit code 1 when something
-doesn't hold.`,
-		Example: `  gild plugin test ./gild-plugin-motd`,
-		Args:    argsBetween(1, 1, "one plugin"),
+doesn't hold.
+
+Runs are made on a machine in memory, and those with "machine: real" on a Debian system in
+namespaces of this host, a new one each. The first of them takes a minute and the network,
+to make the base; it is kept in the state folder. Where that can't be done, the report
+says "not run" and why. That is no failure, except with --real, which also wants
+at least one such run.`,
+		Example: `  gild plugin test ./gild-plugin-motd
+  gild plugin test --real ./gild-plugin-motd`,
+		Args: argsBetween(1, 1, "one plugin"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.pluginTest(cmd.Context(), args[0], fixtures, asJSON)
+			return a.pluginTest(cmd.Context(), args[0], o)
 		},
 	}
-	cmd.Flags().StringVar(&fixtures, "fixtures", "", "read what to run the steps with from this `FILE`")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
+	flags := cmd.Flags()
+	flags.StringVar(&o.fixtures, "fixtures", "", "read what to run the steps with from this `FILE`")
+	flags.BoolVar(&o.real, "real", false, "fail when no run was made on a real machine, or one couldn't be")
+	flags.BoolVar(&o.json, "json", false, "print the report as JSON")
 	return cmd
 }
 
-func (a *app) pluginTest(ctx context.Context, path, fixtures string, asJSON bool) error {
+func (a *app) pluginTest(ctx context.Context, path string, o pluginTestOptions) error {
 	self, err := adapterCommand()
 	if err != nil {
 		return err
 	}
 	ctx, stop := a.interruptible(ctx, nil)
 	defer stop()
-	report, err := conformance.Check(ctx, conformance.Options{Path: path, Fixtures: fixtures, Version: buildVersion().Version, Self: self})
+	machines := &testMachines{app: a}
+	report, err := conformance.Check(ctx, conformance.Options{
+		Path: path, Fixtures: o.fixtures, Version: buildVersion().Version, Self: self, Machine: machines.Machine,
+	})
 	if err != nil {
 		return err
 	}
-	if err := a.printEither(asJSON, report, report.Text()); err != nil {
+	if err := a.printEither(o.json, report, report.Text()); err != nil {
 		return err
 	}
-	if !report.OK() {
-		return exitWith(exitFailed)
+	notRun := slices.ContainsFunc(report.Checks, func(c conformance.Result) bool { return c.Status == conformance.NotRun })
+	unreal := o.real && report.RealRuns == 0 && !notRun
+	if unreal {
+		a.say("--real wants a run on a real machine, and no run in %s has \"machine: real\"", conformance.FixturesName)
 	}
-	return nil
+	if report.OK() && !unreal && !(o.real && notRun) {
+		return nil
+	}
+	return exitWith(exitFailed)
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -21,53 +22,84 @@ const (
 )
 
 func checkRuns(ctx context.Context, s *session) verdict {
-	var wrong, left []string
+	var wrong []string
+	var missing error
 	n := 0
 	for _, t := range s.described.GetSteps() {
 		for _, f := range s.fixtures.Steps[t.GetName()].Runs {
-			if f.RunsUntilCancelled {
+			if f.RunsUntilCancelled || f.Machine == realMachine && missing != nil {
 				continue
 			}
-			if f.Machine == realMachine && s.options.Machine == nil {
-				left = append(left, fmt.Sprintf("step %q, %q: there is no real machine here", t.GetName(), f.Name))
+			run := s.inMemory
+			if f.Machine == realMachine {
+				run = s.onReal
+			}
+			says, err := run(ctx, t, f)
+			if err != nil {
+				missing = err
 				continue
 			}
 			n++
-			for _, text := range s.runFixture(ctx, t, f) {
+			for _, text := range says {
 				wrong = append(wrong, fmt.Sprintf("step %q, %q: %s", t.GetName(), f.Name, text))
 			}
 		}
 	}
+	made := fmt.Sprintf("%d %s", n, plural(n, "run"))
 	switch {
 	case len(wrong) > 0:
 		return fails("%s", strings.Join(wrong, "\n"))
-	case n == 0 && len(left) == 0:
-		return skips("there are no runs in %s", FixturesName)
+	case missing != nil:
+		return verdict{NotRun, fmt.Sprintf("%s; the others need a real machine: %v", made, missing)}
 	case n == 0:
-		return skips("%s", strings.Join(left, "\n"))
+		return skips("there are no runs in %s", FixturesName)
+	case s.realRuns > 0:
+		made += fmt.Sprintf(", %d on a real machine", s.realRuns)
 	}
-	return saw("%s", strings.Join(append([]string{fmt.Sprintf("%d %s", n, plural(n, "run"))}, left...), "\n"))
+	return saw("%s", made)
+}
+
+func (s *session) inMemory(ctx context.Context, t *pluginv1.StepType, f runFixture) (wrong []string, err error) {
+	j, _, err := s.job(t, f)
+	if err != nil {
+		return []string{err.Error()}, nil
+	}
+	return s.runFixture(ctx, j, f, runTime), nil
+}
+
+// onReal runs a fixture on a machine of its own. The error is that there is none.
+func (s *session) onReal(ctx context.Context, t *pluginv1.StepType, f runFixture) (wrong []string, err error) {
+	j, _, err := s.job(t, f)
+	if err != nil {
+		return []string{err.Error()}, nil
+	}
+	if in := section(t, f); in != step.Customize {
+		return []string{fmt.Sprintf("only a run of section customize can have a real machine, and this is one of %s", in)}, nil
+	}
+	if s.options.Machine == nil {
+		return nil, errors.New("there is none here")
+	}
+	m, end, err := s.options.Machine(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err := end(); err != nil {
+			wrong = append(wrong, err.Error())
+		}
+	}()
+	for _, path := range slices.Sorted(maps.Keys(f.Files)) {
+		if err := m.Put(ctx, step.PutFile{Path: path, Parents: true}, strings.NewReader(f.Files[path])); err != nil {
+			return []string{fmt.Sprintf("write %s: %v", path, err)}, nil
+		}
+	}
+	s.realRuns++
+	j.machine = m
+	return s.runFixture(ctx, j, f, realTime), nil
 }
 
 // runFixture runs one fixture and says what isn't as expected.
-func (s *session) runFixture(ctx context.Context, t *pluginv1.StepType, f runFixture) (wrong []string) {
-	within := runTime
-	j, _, err := s.job(t, f)
-	if err != nil {
-		return []string{err.Error()}
-	}
-	if f.Machine == realMachine {
-		within = realTime
-		end, err := s.real(ctx, &j, f)
-		if err != nil {
-			return []string{err.Error()}
-		}
-		defer func() {
-			if err := end(); err != nil {
-				wrong = append(wrong, err.Error())
-			}
-		}()
-	}
+func (s *session) runFixture(ctx context.Context, j job, f runFixture, within time.Duration) []string {
 	j.fixture = &f
 	ctx, cancel := context.WithTimeoutCause(ctx, within, fmt.Errorf("the run doesn't end within %v", within))
 	defer cancel()
@@ -76,21 +108,6 @@ func (s *session) runFixture(ctx context.Context, t *pluginv1.StepType, f runFix
 		return []string{context.Cause(ctx).Error()}
 	}
 	return unexpected(ctx, r, f.Expect)
-}
-
-// real puts a real machine in place of the one in memory.
-func (s *session) real(ctx context.Context, j *job, f runFixture) (end func() error, err error) {
-	m, end, err := s.options.Machine(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("make a machine: %w", err)
-	}
-	for path, text := range f.Files {
-		if err := m.Put(ctx, step.PutFile{Path: path, Parents: true}, strings.NewReader(text)); err != nil {
-			return nil, errors.Join(fmt.Errorf("write %s: %w", path, err), end())
-		}
-	}
-	j.machine = m
-	return end, nil
 }
 
 // unexpected compares a run with what its fixture expects.

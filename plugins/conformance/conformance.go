@@ -31,7 +31,7 @@ type Options struct {
 	// Grace is how long a run may take to end after it was asked to; 0 means 10 s.
 	Grace time.Duration
 	// Machine makes a throw-away machine for runs that ask for a real one, and what ends
-	// it. Nil skips these runs.
+	// it. When it fails, or is nil, these runs are [NotRun].
 	Machine func(ctx context.Context) (m step.MachineHandle, end func() error, err error)
 	// Done is called after each check, in order; may be nil.
 	Done func(Result)
@@ -60,6 +60,7 @@ func Check(ctx context.Context, o Options) (Report, error) {
 	if s.described != nil {
 		report.Plugin, report.Version = s.described.GetName(), s.described.GetVersion()
 	}
+	report.RealRuns = s.realRuns
 	return report, s.close()
 }
 

@@ -229,17 +229,36 @@ steps:
         expect: {files: {/etc/motd: "hello\n"}}
 `
 	path := write(t, good, fixtures)
-	if r := run(t, Options{Path: path}); !slices.Contains(with(r, Skipped), "runs") {
-		t.Errorf("a run on a real machine isn't skipped without one:\n%s", r.Text())
+	failing := func(context.Context) (step.MachineHandle, func() error, error) {
+		return nil, nil, errors.New("no namespaces here")
+	}
+	for why, o := range map[string]Options{"there is none here": {}, "no namespaces here": {Machine: failing}} {
+		o.Path = path
+		r := run(t, o)
+		if d := cmp.Diff([]string{"runs"}, with(r, NotRun)); d != "" || !r.OK() || r.RealRuns != 0 {
+			t.Errorf("without a machine (-want +got):\n%s\n%s", d, r.Text())
+		}
+		for _, want := range []string{"\n  not run  runs ", "0 runs; the others need a real machine: " + why, ", 1 not run\n"} {
+			if !strings.Contains(r.Text(), want) {
+				t.Errorf("the report doesn't say %q:\n%s", want, r.Text())
+			}
+		}
 	}
 	made, ended := 0, 0
 	r := run(t, Options{Path: path, Machine: func(context.Context) (step.MachineHandle, func() error, error) {
 		made++
 		return steptest.New(t, steptest.Tree(t)), func() error { ended++; return nil }, nil
 	}})
-	if !r.OK() || slices.Contains(with(r, Skipped), "runs") || made != 1 || ended != 1 {
+	if !r.OK() || r.RealRuns != 1 || made != 1 || ended != 1 {
 		t.Errorf("made %d machines, ended %d\n%s", made, ended, r.Text())
 	}
+}
+
+// TestRealMachineOfSection: only what customizes has a machine.
+func TestRealMachineOfSection(t *testing.T) {
+	t.Parallel()
+	path := write(t, good, "steps: {test/motd: {runs: [{name: a, machine: real, section: publish, with: {text: hello}}]}}")
+	wantOnly(t, run(t, Options{Path: path}), "runs", "only a run of section customize can have a real machine, and this is one of publish")
 }
 
 // TestCancelled ends a test early; goleak and the folder show that nothing is left.

@@ -22,7 +22,7 @@
 //	        env: {GREETING: hi}      # the step's `env`; treated as secrets
 //	        inputs: [./files/a.txt]  # files or folders beside this one, as `with` names them
 //	        section: customize       # if the step may stand in several
-//	        machine: memory          # or real: a machine of the local builder
+//	        machine: memory          # or, in customize, real: a Debian system in namespaces
 //	        files: {/etc/issue: "Debian"}                          # on the machine before
 //	        # What commands that begin so do in memory; others fail. The last that fits counts.
 //	        commands: [{argv: [id, -u], stdout: "0\n", stderr: "", status: 0}]

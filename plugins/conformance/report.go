@@ -16,8 +16,10 @@ const (
 	// Warning holds, but people should know.
 	Warning Status = "warning"
 	Failed  Status = "failed"
-	// Skipped couldn't be checked; the detail says why.
+	// Skipped had nothing to be checked with; the detail says what is missing.
 	Skipped Status = "skipped"
+	// NotRun couldn't be checked on this host, or only a part of it; the detail says why.
+	NotRun Status = "not run"
 )
 
 // Report is what a plugin was found to be.
@@ -27,6 +29,8 @@ type Report struct {
 	// Plugin and Version are what the plugin says of itself; empty when it didn't.
 	Plugin  string `json:"plugin,omitempty"`
 	Version string `json:"version,omitempty"`
+	// RealRuns counts the runs of the fixtures that were made on a real machine.
+	RealRuns int `json:"real_runs"`
 	// Checks are in the order in which they were made; always all of them.
 	Checks []Result `json:"checks"`
 }
@@ -84,7 +88,7 @@ func (r Report) Text() string {
 		}
 	}
 	fmt.Fprintf(&out, "%d checks: %d ok", len(r.Checks), r.count(OK))
-	for _, s := range []Status{Warning, Failed, Skipped} {
+	for _, s := range []Status{Warning, Failed, Skipped, NotRun} {
 		if n := r.count(s); n > 0 {
 			fmt.Fprintf(&out, ", %d %s", n, s)
 		}

@@ -44,7 +44,7 @@ func TestJSON(t *testing.T) {
 	r := report()
 	r.Checks = r.Checks[:1]
 	got, err := json.Marshal(r)
-	want := `{"path":"./p","plugin":"acme/agent","version":"1.0.0","checks":[{"name":"starts","means":"it starts","status":"ok","detail":"in 5ms"}]}`
+	want := `{"path":"./p","plugin":"acme/agent","version":"1.0.0","real_runs":0,"checks":[{"name":"starts","means":"it starts","status":"ok","detail":"in 5ms"}]}`
 	if err != nil || string(got) != want {
 		t.Errorf("got %s, %v, want %s", got, err, want)
 	}

@@ -53,6 +53,8 @@ type session struct {
 	broken bool
 	// runs are all runs that came to an end.
 	runs []*ran
+	// realRuns counts those on a real machine.
+	realRuns int
 	// ended are the processes that are gone.
 	ended []*process
 	hung  atomic.Bool // a run didn't end in its time
