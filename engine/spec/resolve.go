@@ -2,9 +2,11 @@ package spec
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/gildhq/gild/engine/diag"
+	"github.com/gildhq/gild/engine/step"
 )
 
 // Inputs are what the caller adds to a file.
@@ -44,6 +46,7 @@ func (r *resolver) resolve() []*Pipeline {
 	for _, cell := range r.cells {
 		all = append(all, r.pipeline(cell))
 	}
+	r.checkTested(all)
 	r.checkNames(all)
 	return all
 }
@@ -85,6 +88,23 @@ func (r *resolver) pipeline(c cell) *Pipeline {
 	}
 	p.Steps = r.resolveSteps(root, &e)
 	return p
+}
+
+// checkTested reports images that would be published without any test having run.
+func (r *resolver) checkTested(all []*Pipeline) {
+	tested := func(s Step) bool { return s.Section == step.Tests && s.Skip == "" }
+	untested := slices.DeleteFunc(slices.Clone(all), func(p *Pipeline) bool {
+		return p.Publish == nil || slices.ContainsFunc(p.Steps, tested)
+	})
+	if len(untested) == 0 {
+		return
+	}
+	which := untested[0].Name
+	if len(untested) < len(all) {
+		which += "[" + untested[0].Cell + "]"
+	}
+	r.diags.Addf(untested[0].Publish.Pos, "untested-publish", "add a test, such as tests: [{uses: boot}]",
+		"nothing is published untested, and %s has no test that runs", which)
 }
 
 // checkNames reports combinations that would be published under one name.

@@ -51,6 +51,7 @@ builders:
 harden:
   profile: cis-l1-server
   except: [{control: ssh-max-auth-tries, reason: policy, until: 2027-06-30}]
+tests: [{uses: boot}]
 publish:
   channel: stable
   tags: {team: "${{ params.team }}", port: "80"}
@@ -85,6 +86,7 @@ retain: {keep: 5, max-age: 180d, min-age: 7d}
 		Copy:   &spec.Copy{Regions: []string{"us-east-1"}, KMSKey: "alias/images"},
 		Retain: &spec.Retain{Keep: 5, MaxAge: 180 * 24 * time.Hour, MinAge: 7 * 24 * time.Hour},
 	}
+	p.Steps = nil // TestSteps compares them
 	if d := cmp.Diff(want, p, noPos); d != "" {
 		t.Errorf("pipeline (-want +got):\n%s", d)
 	}
@@ -219,7 +221,7 @@ func TestMatrix(t *testing.T) {
 // TestMatrixAgainstProduct compares the expansion with a plain count.
 func TestMatrixAgainstProduct(t *testing.T) {
 	t.Parallel()
-	p := resolve(t, header+"matrix: {a: [1, 2, 3, 4], b: [1, 2, 3, 4, 5, 6, 7, 8], c: [1, 2, 3, 4, 5, 6, 7, 8]}\npublish: {}\n", spec.Inputs{})
+	p := resolve(t, header+"matrix: {a: [1, 2, 3, 4], b: [1, 2, 3, 4, 5, 6, 7, 8], c: [1, 2, 3, 4, 5, 6, 7, 8]}\npublish: {}\ntests: [{uses: boot}]\n", spec.Inputs{})
 	cells, names := map[string]bool{}, map[string]bool{}
 	for _, one := range p {
 		cells[one.Cell], names[one.Publish.Name] = true, true
@@ -231,7 +233,7 @@ func TestMatrixAgainstProduct(t *testing.T) {
 
 func TestPublishName(t *testing.T) {
 	t.Parallel()
-	p := resolve(t, header+"matrix: {arch: [amd64, arm64], flavour: [a b/c]}\npublish: {}\n", spec.Inputs{})
+	p := resolve(t, header+"matrix: {arch: [amd64, arm64], flavour: [a b/c]}\npublish: {}\ntests: [{uses: boot}]\n", spec.Inputs{})
 	var got []string
 	for _, one := range p {
 		got = append(got, one.Publish.Name)
