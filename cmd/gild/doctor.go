@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -13,18 +14,55 @@ import (
 
 func (a *app) doctorCommand() *cobra.Command {
 	var asJSON bool
+	var inputs requestOptions
 	cmd := &cobra.Command{
-		Use:   "doctor",
-		Short: "Check that this machine can build",
+		Use:   "doctor [FILE...]",
+		Short: "Check that this machine, or AWS, can build",
 		Long: `Doctor looks for everything that building needs on this machine, and gives the one
 command that installs what is missing. It changes nothing, and exits with 1 when
-something that every build needs is missing.`,
-		Example: "  gild doctor",
-		Args:    argsBetween(0, 0, ""),
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.doctor(cmd.Context(), asJSON) },
+something that every build needs is missing.
+
+With pipeline files that build on AWS it looks for all that they need there: credentials,
+regions, instance types, base, network, keys, and each permission.`,
+		Example: `  gild doctor
+  gild doctor web.yaml --builder aws`,
+		Args: argsBetween(0, -1, ""),
+		RunE: func(cmd *cobra.Command, files []string) error {
+			if len(files) > 0 {
+				return a.survey(cmd, inputs, files, asJSON)
+			}
+			if inputs.builder != "" {
+				return usagef(cmd, "--builder goes with pipeline files: what is needed depends on them")
+			}
+			return a.doctor(cmd.Context(), asJSON)
+		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the findings as JSON")
+	inputs.inputs(cmd)
 	return cmd
+}
+
+// survey looks for what pipelines need of a cloud.
+func (a *app) survey(cmd *cobra.Command, inputs requestOptions, files []string, asJSON bool) error {
+	req, err := inputs.request(cmd, files)
+	if err != nil {
+		return err
+	}
+	ctx, stop := a.interruptible(cmd.Context(), nil)
+	defer stop()
+	return a.withEngine(ctx, func(e *engine.Engine) error {
+		findings, diags, err := e.Survey(ctx, req)
+		if err != nil {
+			return err
+		}
+		if findings == nil {
+			if err := a.report("text", diags); err != nil || diags.HasErrors() {
+				return errors.Join(err, diags.Err())
+			}
+			return invalid("these files build on this machine; gild doctor without files looks at it")
+		}
+		return a.showDoctor(engine.Doctor{Findings: findings}, asJSON)
+	})
 }
 
 type jsonFinding struct {
@@ -47,7 +85,10 @@ func (a *app) doctor(ctx context.Context, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	d := engine.Examine(ctx, makers)
+	return a.showDoctor(engine.Examine(ctx, makers), asJSON)
+}
+
+func (a *app) showDoctor(d engine.Doctor, asJSON bool) (err error) {
 	if asJSON {
 		err = a.printJSON(doctorJSON(d))
 	} else {

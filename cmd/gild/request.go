@@ -19,10 +19,15 @@ type requestOptions struct {
 }
 
 func (o *requestOptions) inputs(cmd *cobra.Command) {
+	o.values(cmd)
+	cmd.Flags().StringVar(&o.builder, "builder", "", "use this `BUILDER` in place of the files' own choice")
+}
+
+// values are the flags that give params their values.
+func (o *requestOptions) values(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringArrayVarP(&o.params, "param", "p", nil, "give a param its value, as `NAME=VALUE`; may be repeated")
 	flags.StringVar(&o.paramsFile, "params-file", "", "read values of params from a YAML `FILE`; --param wins")
-	flags.StringVar(&o.builder, "builder", "", "use this `BUILDER` in place of the files' own choice")
 }
 
 func (o *requestOptions) selection(cmd *cobra.Command) {

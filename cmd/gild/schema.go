@@ -24,6 +24,7 @@ among them; or the schema of one step's "with".`,
 			return a.schema(cmd.Context(), dir, strings.Join(args, ""))
 		},
 	}
+	cmd.AddCommand(a.schemaIAMCommand())
 	cmd.Flags().StringVar(&dir, "dir", ".", "the `FOLDER` whose gild.lock names the plugins")
 	return cmd
 }

@@ -10,6 +10,7 @@ type validateOptions struct {
 	requestOptions
 	format string
 	json   bool
+	online bool
 }
 
 func (a *app) validateCommand() *cobra.Command {
@@ -19,14 +20,20 @@ func (a *app) validateCommand() *cobra.Command {
 		Short: "Report every mistake in pipeline files",
 		Long: `Validate checks pipeline files, and folders of them, without building, network or state
 folder. All mistakes of all files are reported at once, each with its place and a hint:
-as text on standard error, or in another format on standard output.`,
+as text on standard error, or in another format on standard output.
+
+With --online the clouds that the files build on are asked too, when nothing else is wrong:
+credentials, regions, instance types, base, network, keys and permissions. Nothing is
+changed there.`,
 		Example: `  gild validate gild.yaml
   gild validate pipelines/ --format github      # marks the lines of a pull request
-  gild validate pipelines/ --format sarif > gild.sarif`,
+  gild validate pipelines/ --format sarif > gild.sarif
+  gild validate web.yaml --builder aws --online`,
 		Args: argsBetween(1, -1, "a pipeline file"),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.validate(cmd, o, args) },
 	}
 	o.inputs(cmd)
+	cmd.Flags().BoolVar(&o.online, "online", false, "ask the clouds that the files build on, too")
 	cmd.Flags().BoolVar(&o.json, "json", false, "the same as --format json")
 	cmd.Flags().StringVar(&o.format, "format", "text", "how to report, one of `text|json|sarif|github`")
 	return cmd
@@ -49,10 +56,17 @@ func (a *app) validate(cmd *cobra.Command, o validateOptions, files []string) er
 	ctx, stop := a.interruptible(cmd.Context(), nil)
 	defer stop()
 	var diags diag.List
-	err = a.withLanguage(func(l *engine.Language) error {
-		diags, err = l.Validate(ctx, req)
-		return err
-	})
+	if o.online {
+		err = a.withEngine(ctx, func(e *engine.Engine) error {
+			_, diags, err = e.Survey(ctx, req)
+			return err
+		})
+	} else {
+		err = a.withLanguage(func(l *engine.Language) error {
+			diags, err = l.Validate(ctx, req)
+			return err
+		})
+	}
 	if err != nil {
 		return err
 	}

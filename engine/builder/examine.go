@@ -1,6 +1,11 @@
 package builder
 
-import "context"
+import (
+	"context"
+
+	"github.com/gildhq/gild/engine/diag"
+	"github.com/gildhq/gild/engine/spec"
+)
 
 // Finding is one thing a builder needs of the host, and whether it is there.
 type Finding struct {
@@ -20,4 +25,12 @@ type Finding struct {
 type Examiner interface {
 	// Examine looks for all that the builder needs. It changes nothing.
 	Examine(ctx context.Context) []Finding
+}
+
+// Surveyor is a builder that can ask its cloud about a pipeline.
+type Surveyor interface {
+	// Survey asks whether a pipeline can be built with the credentials at hand. The
+	// diagnostics are those findings that aren't well, each with its place in the file. It
+	// changes nothing.
+	Survey(ctx context.Context, p *spec.Pipeline) ([]Finding, diag.List)
 }
