@@ -225,8 +225,19 @@ func TestRemove(t *testing.T) {
 	err := p.Remove(t.Context(), p.lock(), "acme/motd", false)
 	fails(t, err, "and no other", "gild plugin install SOURCE")
 	p.install("motd")
+	stored, err := p.Stored()
+	want := []plugins.Stored{{Name: "acme/motd", Version: "1.0.0", Digest: motd.Platforms["any"].Digest, Bytes: int64(len(script(t, "acme/motd", "1.0.0")))}}
+	if d := cmp.Diff(want, stored); d != "" || err != nil {
+		t.Errorf("stored: %v (-want +got)\n%s", err, d)
+	}
 	if err := p.Remove(t.Context(), p.lock(), "acme/motd", true); err != nil {
 		t.Fatal(err)
+	}
+	if stored, err := p.Stored(); err != nil || len(stored) > 0 {
+		t.Errorf("stored after a purge: %v, %v", stored, err)
+	}
+	if left, err := os.ReadDir(filepath.Join(p.state, "plugins", "described")); err != nil || len(left) > 0 {
+		t.Errorf("left of what it said of itself: %v, %v", left, err)
 	}
 	p.open()
 	var missing *plugins.NotInstalledError

@@ -184,28 +184,6 @@ func (m *Manager) Sweep(ctx context.Context, dry bool) ([]step.Resource, error) 
 	return gone, errors.Join(err, storeErr)
 }
 
-// Remove takes a plugin out of a lock file and saves it. purge removes its content from the
-// state folder too, where other lock files may name it; the caller sees to it that nothing
-// is left which only this content can clean up.
-func (m *Manager) Remove(ctx context.Context, l *lock.File, name string, purge bool) error {
-	p, ok := l.Plugins[name]
-	if !ok {
-		return unknown(l, name)
-	}
-	delete(l.Plugins, name)
-	if _, err := l.Save(); err != nil {
-		return err
-	}
-	if !purge {
-		return nil
-	}
-	var errs []error
-	for _, on := range p.Platforms {
-		errs = append(errs, m.store.Remove(ctx, on.Digest))
-	}
-	return errors.Join(errs...)
-}
-
 // UnknownError says that a lock file doesn't name a plugin.
 type UnknownError struct {
 	Name string

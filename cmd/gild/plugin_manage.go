@@ -3,17 +3,14 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/gildhq/gild/engine"
 	"github.com/gildhq/gild/engine/lock"
 	"github.com/gildhq/gild/plugins"
-	"github.com/gildhq/gild/steps"
 )
 
 func (a *app) pluginUpdateCommand() *cobra.Command {
@@ -77,13 +74,30 @@ func (a *app) pluginRemoveCommand() *cobra.Command {
 		Short: "Take a plugin out of gild.lock",
 		Long: `Remove takes a plugin out of gild.lock, so that pipelines can't use it any more. Its
 content stays in the state folder, for other projects and for what must be cleaned up
-after an unfinished build; --purge removes that too, unless it is still needed to clean up.`,
-		Example: "  gild plugin remove acme/motd",
-		Args:    argsBetween(1, 1, "one plugin's name"),
+after an unfinished build; --purge removes that too, unless it is still needed to clean up.
+
+With --purge NAME may also be the digest of a content that gild.lock doesn't name any more,
+as "gild plugin list --stored" shows it: that of an older version, say. Whether another
+project's gild.lock names it gild can't know; there, "gild plugin install" fetches it again.`,
+		Example: `  gild plugin remove acme/motd
+  gild plugin remove --purge sha256:9f86d08...`,
+		Args: argsBetween(1, 1, "one plugin's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if digestText.MatchString(args[0]) {
+				if !purge {
+					return usagef(cmd, "a digest is of content in the state folder, which only --purge removes")
+				}
+				return a.withLock(cmd.Context(), o, func(ctx context.Context, m *plugins.Manager, l *lock.File) error {
+					return a.pluginPurge(ctx, m, l, args[0], asJSON)
+				})
+			}
 			return a.withLock(cmd.Context(), o, func(ctx context.Context, m *plugins.Manager, l *lock.File) error {
 				if purge {
-					if err := a.unclaimed(ctx, l, args[0]); err != nil {
+					p, err := plugins.Locked(l, args[0])
+					if err == nil {
+						err = a.unclaimed(ctx, args[0], digests(p))
+					}
+					if err != nil {
 						return err
 					}
 				}
@@ -102,35 +116,6 @@ after an unfinished build; --purge removes that too, unless it is still needed t
 	cmd.Flags().BoolVar(&purge, "purge", false, "remove its content from the state folder too")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print what was removed as JSON")
 	return cmd
-}
-
-// unclaimed refuses to take away a plugin that is needed to remove what its steps claimed.
-func (a *app) unclaimed(ctx context.Context, l *lock.File, name string) (err error) {
-	p, err := plugins.Locked(l, name)
-	if err != nil {
-		return err
-	}
-	state, err := engine.StateFolder(a.state)
-	if err != nil {
-		return err
-	}
-	e, err := engine.Open(ctx, engine.Config{State: state, Steps: steps.All(), Version: buildVersion().Version})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, e.Close()) }()
-	for _, platform := range slices.Sorted(maps.Keys(p.Platforms)) {
-		digest := p.Platforms[platform].Digest
-		n, err := e.OpenClaims(ctx, name+"@"+digest)
-		if err != nil {
-			return err
-		}
-		if n > 0 {
-			return fmt.Errorf("purge plugin %s: its content %s is needed to clean up after builds (open claims: %d); run \"gild gc\" first, or remove it without --purge",
-				name, digest, n)
-		}
-	}
-	return nil
 }
 
 func (a *app) pluginVendorCommand() *cobra.Command {
@@ -175,16 +160,24 @@ type jsonListedPlugin struct {
 
 func (a *app) pluginListCommand() *cobra.Command {
 	var o lockOptions
-	var asJSON bool
+	var stored, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the plugins that gild.lock names",
 		Long: `List shows the plugins that gild.lock names: version, steps, whether they are installed
-here, the digest for this platform and the source.`,
-		Example: "  gild plugin list --file images/web.yaml",
-		Args:    argsBetween(0, 0, ""),
+here, the digest for this platform and the source.
+
+With --stored it shows what the state folder keeps of plugins instead, with sizes: the
+contents that this gild.lock names, those of other projects, and old versions, which
+"gild plugin remove --purge DIGEST" removes.`,
+		Example: `  gild plugin list --file images/web.yaml
+  gild plugin list --stored`,
+		Args: argsBetween(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withLock(cmd.Context(), o, func(ctx context.Context, m *plugins.Manager, l *lock.File) error {
+				if stored {
+					return a.pluginsStored(m, l, asJSON)
+				}
 				all, err := m.List(ctx, l)
 				if err != nil {
 					return err
@@ -194,6 +187,7 @@ here, the digest for this platform and the source.`,
 		},
 	}
 	o.flag(cmd)
+	cmd.Flags().BoolVar(&stored, "stored", false, "list what the state folder keeps, whether gild.lock names it or not")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the list as JSON")
 	return cmd
 }

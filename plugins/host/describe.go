@@ -66,6 +66,34 @@ func (h *Host) recall(c store.Content) error {
 	return nil
 }
 
+// Known returns the name and version of a plugin without starting it: what it said of itself,
+// else what its manifest says. Both are empty for one of which nothing is known.
+func (h *Host) Known(c store.Content) (name, version string, err error) {
+	data, err := os.ReadFile(h.describedPath(c))
+	if errors.Is(err, fs.ErrNotExist) {
+		return c.Manifest.Name, c.Manifest.Version, nil
+	}
+	d := &pluginv1.DescribeResponse{}
+	if err == nil {
+		err = proto.Unmarshal(data, d)
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("read what plugin %s said of itself: %s: %w", c.Digest, h.describedPath(c), err)
+	}
+	return d.GetName(), d.GetVersion(), nil
+}
+
+// Forget removes what a plugin said of itself. One that said nothing is no error.
+func (h *Host) Forget(c store.Content) error {
+	h.mu.Lock()
+	delete(h.described, c.Digest)
+	h.mu.Unlock()
+	if err := os.Remove(h.describedPath(c)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove what plugin %s said of itself: %w", c.Digest, err)
+	}
+	return nil
+}
+
 func (h *Host) ask(ctx context.Context, c store.Content) (*pluginv1.DescribeResponse, error) {
 	const name = "describe"
 	d, err := call(ctx, h, c, name, h.cfg.CallTimeout,

@@ -107,23 +107,57 @@ func (s *Store) verify(ctx context.Context, place, digest string) error {
 	return differ(dir, digest, got)
 }
 
+// Stored is what lies in a store under one digest.
+type Stored struct {
+	// Content has nothing but its digest when there is a Problem.
+	Content
+	// Bytes of its files.
+	Bytes int64
+	// Problem is why the content can't be read; it can be removed all the same.
+	Problem error
+}
+
 // List returns what is in the store, sorted by digest.
-func (s *Store) List() ([]Content, error) {
+func (s *Store) List() ([]Stored, error) {
 	entries, err := os.ReadDir(filepath.Join(s.dir, contentDir))
 	if err != nil {
 		return nil, fmt.Errorf("list the plugins in the store: %w", err)
 	}
-	var all []Content
+	var all []Stored
 	for _, e := range entries {
-		c, ok, err := s.Find(digestPrefix + e.Name())
-		if err != nil {
-			return nil, err
+		one := Stored{Content: Content{Digest: digestPrefix + e.Name()}}
+		c, ok, err := s.Find(one.Digest)
+		switch {
+		case err != nil:
+			one.Problem = err
+		case !ok:
+			continue // removed meanwhile
+		default:
+			one.Content = c
 		}
-		if ok {
-			all = append(all, c)
+		if one.Bytes, err = size(filepath.Join(s.dir, contentDir, e.Name())); err != nil {
+			return nil, fmt.Errorf("list the plugins in the store: %w", err)
 		}
+		all = append(all, one)
 	}
 	return all, nil
+}
+
+// size adds up the files in a folder, which may go meanwhile.
+func size(dir string) (n int64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			var info fs.FileInfo
+			if info, err = d.Info(); err == nil {
+				n += info.Size()
+			}
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	})
+	return n, err
 }
 
 // Remove removes the content with a digest. One that isn't there is no error. Processes

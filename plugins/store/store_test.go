@@ -325,6 +325,26 @@ func TestListRemove(t *testing.T) {
 	if err != nil || len(all) != 2 || all[0].Digest >= all[1].Digest {
 		t.Errorf("list: %v, %v", all, err)
 	}
+	for _, c := range all {
+		if c.Bytes != int64(len(script)+1) || c.Problem != nil || c.Manifest.Command[0] != "motd" {
+			t.Errorf("listed: %+v", c)
+		}
+	}
+	// What is broken is listed, and can be removed.
+	broken := filepath.Join(dir, "content", strings.TrimPrefix(all[0].Digest, "sha256:"))
+	if err := os.RemoveAll(filepath.Join(broken, "folder")); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.List()
+	if err != nil || len(got) != 2 || got[0].Digest != all[0].Digest || got[0].Problem == nil || got[0].Bytes != 0 {
+		t.Errorf("list with a broken one: %+v, %v", got, err)
+	}
+	if err := s.Remove(t.Context(), all[0].Digest); err != nil {
+		t.Error(err)
+	}
+	if got, err := s.List(); err != nil || len(got) != 1 {
+		t.Errorf("list without it: %+v, %v", got, err)
+	}
 	if got := listing(t, filepath.Join(dir, "incoming")); len(got) != 0 {
 		t.Errorf("left behind: %v", got)
 	}
