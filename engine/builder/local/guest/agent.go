@@ -54,28 +54,35 @@ func (a *agent) listen(port io.Reader) {
 		if !ok {
 			continue
 		}
-		if m.word == "hello" {
-			a.greet(m.session)
-			if !a.answered() {
-				close(a.hello)
-				continue
-			}
+		if m.word == "hello" && !a.greet(m.session) {
+			continue
 		}
-		select {
-		case a.says <- m:
-		default:
-			// No honest agent says that much: a guest isn't to be trusted.
-		}
+		a.tell(m)
 	}
 }
 
-func (a *agent) greet(session string) {
+// tell passes a message on to the command that runs, if one does.
+func (a *agent) tell(m message) {
+	select {
+	case a.says <- m:
+	default:
+		// No honest agent says that much: a guest isn't to be trusted.
+	}
+}
+
+// greet notes an agent, and reports whether it has taken the place of another.
+func (a *agent) greet(session string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.session == "" {
+	other := a.session != ""
+	a.session = session
+	if !other {
 		close(a.there)
 	}
-	a.session = session
+	if !a.answered() {
+		close(a.hello)
+	}
+	return other
 }
 
 // lost notes that the system restarts, and its agent with it.
@@ -85,6 +92,7 @@ func (a *agent) lost() {
 	if a.session != "" {
 		a.session, a.there = "", make(chan struct{})
 	}
+	a.tell(message{word: "hello"})
 }
 
 // present is closed when there is an agent to talk to.

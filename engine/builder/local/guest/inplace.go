@@ -197,8 +197,11 @@ func (m *Machine) Exec(ctx context.Context, cmd step.Cmd) error {
 		return errors.New("run a command in the machine: no program given")
 	}
 	status, err := m.exec(ctx, cmd)
-	if errors.Is(err, errGone) {
+	switch {
+	case errors.Is(err, errGone):
 		err = ErrOff
+	case errors.Is(err, errRestarted):
+		err = errors.New("the system or its agent was restarted, which ended the command")
 	}
 	if err != nil {
 		return fmt.Errorf("run %q in the machine: %w", cmd.Argv[0], err)
