@@ -38,6 +38,13 @@ func NewHandler(h Handler, c Credentials, log *slog.Logger) http.Handler {
 	return &handler{services: services, do: h, keys: c, log: log, now: time.Now}
 }
 
+// settle is how long after its body a request is answered at the earliest. When Go's HTTP
+// client has sent a body it still looks whether that was its end, and the AWS SDK for Go
+// closes the body as soon as an answer begins. From the same machine an answer can come in
+// between: then the client drops the connection with the answer half read. That happened to
+// 7 of 10,000 calls, and to none with this on a machine that isn't busy.
+const settle = time.Millisecond
+
 // call is one request on its way through.
 type call struct {
 	service *service
@@ -58,7 +65,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// The client is gone, or sends something that is no HTTP; it can't be told.
 		panic(http.ErrAbortHandler)
 	}
+	read := time.Now()
 	answer, fault := h.serve(r, c, body)
+	time.Sleep(settle - time.Since(read))
 	if fault != nil {
 		h.fail(w, c, fault)
 		return

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"log/slog"
@@ -23,6 +24,7 @@ type fakeService struct {
 	asked  []*Request
 	answer map[string]any
 	err    error
+	queued map[string][]map[string]any // answers of the next calls, by action; they come first
 }
 
 func (f *fakeService) Handle(_ context.Context, r *Request) (map[string]any, error) {
@@ -36,6 +38,10 @@ func (f *fakeService) Handle(_ context.Context, r *Request) (map[string]any, err
 		r.Params["(body)"] = data
 	}
 	f.asked = append(f.asked, r)
+	if next := f.queued[r.Action]; len(next) > 0 {
+		f.queued[r.Action] = next[1:]
+		return next[0], nil
+	}
 	return f.answer, f.err
 }
 
@@ -46,14 +52,33 @@ func (f *fakeService) expect(answer map[string]any) {
 	f.answer, f.asked = answer, nil
 }
 
+// queue sets the answers of calls.
+func (f *fakeService) queue(calls []botoCall) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.queued = map[string][]map[string]any{}
+	for _, c := range calls {
+		f.queued[c.Action] = append(f.queued[c.Action], c.answer)
+	}
+}
+
 func (f *fakeService) last(t *testing.T) *Request {
+	t.Helper()
+	return f.at(t, -1)
+}
+
+// at returns the request of a number, from 0; a negative one counts from the end.
+func (f *fakeService) at(t *testing.T, i int) *Request {
 	t.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(f.asked) == 0 {
-		t.Fatal("no request came")
+	if i < 0 {
+		i += len(f.asked)
 	}
-	return f.asked[len(f.asked)-1]
+	if i < 0 || i >= len(f.asked) {
+		t.Fatalf("request %d didn't come; %d did", i, len(f.asked))
+	}
+	return f.asked[i]
 }
 
 // fakeKeys knows one lasting key and one that ends.
@@ -72,7 +97,25 @@ func serve(t *testing.T, f *fakeService) (url string, client *http.Client) {
 	keys := fakeKeys{expires: time.Now().Add(time.Hour)}
 	s := httptest.NewServer(NewHandler(f, keys, slog.New(slog.DiscardHandler)))
 	t.Cleanup(s.Close)
-	return s.URL, s.Client()
+	client = s.Client()
+	client.Transport = holdBody{client.Transport}
+	return s.URL, client
+}
+
+// holdBody keeps the SDK from closing a body that Go's client still looks at: see settle.
+type holdBody struct{ next http.RoundTripper }
+
+func (h holdBody) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body == nil {
+		return h.next.RoundTrip(r)
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	r = r.Clone(r.Context())
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return h.next.RoundTrip(r)
 }
 
 func config(url string, client *http.Client) aws.Config {
