@@ -10,7 +10,8 @@ import (
 // Machines makes the machines behind instances.
 type Machines interface {
 	// Start starts a machine on the disks of an instance, which it writes in place, and
-	// returns as soon as it runs: [Machine.Ready] tells when it answers.
+	// returns as soon as it runs: [Machine.Ready] tells when it answers. ctx bounds the
+	// start only; the machine goes on after it has ended.
 	Start(ctx context.Context, spec MachineSpec) (Machine, error)
 }
 
@@ -30,6 +31,8 @@ type MachineSpec struct {
 	// Address is the instance's public address, one of the loopback network: the
 	// machine's ports that a security group lets in are reached there.
 	Address string
+	// MAC is the hardware address of its network card, as the metadata has it.
+	MAC string
 	// Ports are the TCP ports that are let in.
 	Ports []int
 	// Metadata is the instance metadata service, to be reached from inside the machine at
