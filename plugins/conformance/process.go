@@ -177,9 +177,6 @@ func (p *process) alive() bool {
 
 // explain adds to an error how the process ended, if it did, and what it said last.
 func (p *process) explain(err error) error {
-	if p.pid == 0 {
-		return err
-	}
 	// A process that just broke off may need a moment to be gone.
 	if eventually(context.Background(), 200*time.Millisecond, func() bool { return !p.alive() }) {
 		err = fmt.Errorf("%w; its process ended: %v", err, p.state)
