@@ -76,7 +76,7 @@ func (a *app) addCommands(root *cobra.Command) {
 		commands  []*cobra.Command
 	}{
 		{"write", "Write a pipeline:", []*cobra.Command{a.initCommand(), a.validateCommand(), a.fmtCommand(), a.schemaCommand(), a.lockCommand()}},
-		{"build", "Build it:", []*cobra.Command{a.planCommand(), a.buildCommand(), a.resumeCommand(), a.targetCommand()}},
+		{"build", "Build it:", []*cobra.Command{a.planCommand(), a.buildCommand(), a.resumeCommand(), a.targetCommand(), a.sandboxCommand()}},
 		{"plugins", "Plugins:", []*cobra.Command{a.pluginCommand()}},
 		{"after", "Look at builds:", []*cobra.Command{a.runsCommand(), a.logsCommand(), a.gcCommand()}},
 		{"images", "Look at images:", []*cobra.Command{a.imagesCommand(), a.showCommand(), a.channelCommand()}},

@@ -55,7 +55,9 @@ type Machines struct{ config Config }
 
 var (
 	_ sandbox.Machines = (*Machines)(nil)
+	_ sandbox.Reaper   = (*Machines)(nil)
 	_ sandbox.Machine  = (*Machine)(nil)
+	_ sandbox.Pauser   = (*Machine)(nil)
 )
 
 // New returns a maker of machines.
@@ -75,6 +77,15 @@ func New(c Config) *Machines {
 // Kill ends the machine of an instance, whichever process started it, and returns when it
 // is gone. That there is none is no error.
 func Kill(instanceID string) error { return guest.Kill(instanceID) }
+
+// Reap ends the machines of these instances that a dead process left.
+func (m *Machines) Reap(_ context.Context, instanceIDs []string) error {
+	var errs []error
+	for _, id := range instanceIDs {
+		errs = append(errs, Kill(id))
+	}
+	return errors.Join(errs...)
+}
 
 // Start starts a machine. One of the same instance that another process has left behind is
 // ended first.
@@ -181,6 +192,11 @@ func (m *Machine) Console() string { return m.guest.Console() }
 
 // Reboot restarts the system as its power button would stop it, and by force at the end of ctx.
 func (m *Machine) Reboot(ctx context.Context) error { return m.guest.Reboot(ctx) }
+
+// Pause holds the machine still while its disks are copied.
+func (m *Machine) Pause(ctx context.Context) (resume func() error, err error) {
+	return m.guest.Pause(ctx)
+}
 
 // Stop presses the power button and waits until the machine is off, which it is by force
 // at the end of ctx.

@@ -261,6 +261,26 @@ func (m *Machine) Stop(ctx context.Context) error {
 	}
 }
 
+// Pause holds the machine still, and returns when all that it has written is in its disks'
+// files. Until resume is called, which it must be, it can be killed but not stopped.
+func (m *Machine) Pause(ctx context.Context) (resume func() error, err error) {
+	m.control.Lock()
+	if _, err := m.qemu.qmp.run("stop", nil); err != nil || ctx.Err() != nil {
+		if err == nil {
+			err = errors.Join(context.Cause(ctx), m.resume())
+		}
+		m.control.Unlock()
+		return nil, fmt.Errorf("hold the machine still: %w", err)
+	}
+	return func() error {
+		defer m.control.Unlock()
+		if _, err := m.qemu.qmp.run("cont", nil); err != nil {
+			return fmt.Errorf("let the machine go on: %w", err)
+		}
+		return nil
+	}, nil
+}
+
 func (m *Machine) stop() { m.stopOnce.Do(func() { close(m.stopping) }) }
 
 // Kill ends the machine at once, as a power cut would. Calling it again does nothing.
