@@ -7,6 +7,7 @@ import (
 
 	"github.com/gildhq/gild/engine"
 	"github.com/gildhq/gild/engine/builder"
+	"github.com/gildhq/gild/engine/builder/aws"
 	"github.com/gildhq/gild/engine/builder/local"
 	"github.com/gildhq/gild/engine/diag"
 	"github.com/gildhq/gild/engine/spec"
@@ -15,11 +16,15 @@ import (
 
 // makeBuilders makes the builders of this gild.
 func makeBuilders(state, endpoint string) ([]builder.Builder, error) {
-	maker, err := local.New(state)
+	onHost, err := local.New(state)
 	if err != nil {
 		return nil, fmt.Errorf("%w; name another state folder with --state", err)
 	}
-	return []builder.Builder{maker}, nil
+	onAWS, err := aws.New(aws.Config{Endpoint: endpoint})
+	if err != nil {
+		return nil, err
+	}
+	return []builder.Builder{onHost, onAWS}, nil
 }
 
 // builders makes the builders, and says which state folder they keep.
@@ -63,7 +68,7 @@ func (a *app) withEngine(ctx context.Context, fn func(*engine.Engine) error) (er
 
 // unsupported asks the builder that a pipeline chooses, without a state folder.
 func unsupported(p *spec.Pipeline) diag.List {
-	known := map[string]builder.Builder{local.Kind: new(local.Builder)}
+	known := map[string]builder.Builder{local.Kind: new(local.Builder), aws.Kind: new(aws.Builder)}
 	if b, ok := known[p.Builder]; ok {
 		return b.Unsupported(p)
 	}
