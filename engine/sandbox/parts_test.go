@@ -186,7 +186,9 @@ func waitImage(t testing.TB, c *ec2.Client, id *string, state types.ImageState) 
 	return i
 }
 
-func filter(name string, values ...string) types.Filter { return types.Filter{Name: &name, Values: values} }
+func filter(name string, values ...string) types.Filter {
+	return types.Filter{Name: &name, Values: values}
+}
 
 func tags(typ types.ResourceType, pairs ...string) types.TagSpecification {
 	spec := types.TagSpecification{ResourceType: typ}
