@@ -153,12 +153,13 @@ func (c *Clients) load(ctx context.Context) error {
 	if c.config.Endpoint != "" {
 		options = append(options, config.WithBaseEndpoint(c.config.Endpoint))
 	}
-	if c.config.Transport != nil {
-		options = append(options, config.WithHTTPClient(&http.Client{Transport: c.config.Transport, CheckRedirect: noRedirect}))
-	}
 	cfg, err := config.LoadDefaultConfig(ctx, options...)
 	if err != nil {
 		return fmt.Errorf("read the AWS configuration: %w", err)
+	}
+	if c.config.Transport != nil {
+		// Only now: while loading, the SDK wants to add AWS_CA_BUNDLE to its own client.
+		cfg.HTTPClient = &http.Client{Transport: c.config.Transport, CheckRedirect: noRedirect}
 	}
 	cfg.Credentials = credentials{cfg.Credentials}
 	c.loaded = &cfg
