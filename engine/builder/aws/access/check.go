@@ -33,6 +33,8 @@ type check struct {
 	// would be put, types those that can be launched. Empty when unknown.
 	base, subnet, vpc string
 	types             []string
+	// broken is set when something that a launch names isn't there.
+	broken bool
 }
 
 // Check asks AWS whether a pipeline can be built with these credentials: the credentials,
@@ -50,7 +52,7 @@ func Check(ctx context.Context, cloud Cloud, p *spec.Pipeline) []Finding {
 	}
 	home, err := cloud.Region(ctx, p.AWS.Region)
 	if err != nil {
-		c.bad("aws-credentials", "credentials", trim(err).Error(), "", p.AWS.Pos)
+		c.bad("aws-credentials", "credentials", tell(err), "", p.AWS.Pos)
 		return c.findings
 	}
 	c.home = home
@@ -82,7 +84,7 @@ func (c *check) credentials(ctx context.Context) bool {
 		}
 	}
 	if err != nil {
-		c.bad("aws-credentials", "credentials", trim(err).Error(), "", c.p.AWS.Pos)
+		c.bad("aws-credentials", "credentials", tell(err), "", c.p.AWS.Pos)
 		return false
 	}
 	c.known.Account, c.principal = aws.ToString(out.Account), aws.ToString(out.Arn)
@@ -101,8 +103,6 @@ func (c *check) elsewhere() string {
 	return region
 }
 
-func (c *check) caller() string { return c.principal }
-
 // place is where the file asks for a row's feature.
 func (r row) place(p *spec.Pipeline) diag.Pos {
 	if r.at == nil {
@@ -120,21 +120,17 @@ func expired(err error) bool {
 	return client.HasCode(err, "ExpiredToken", "ExpiredTokenException", "RequestExpired")
 }
 
-// answered tells that AWS said something, even if it was a refusal.
-func answered(err error) bool {
+// tell shortens what the SDK says to what helps.
+func tell(err error) string {
+	var ours *client.Error
 	var api smithy.APIError
-	return errors.As(err, &api)
+	switch {
+	case errors.As(err, &ours):
+		return ours.Error()
+	case errors.As(err, &api):
+		return api.ErrorCode() + ": " + api.ErrorMessage()
+	}
+	return err.Error()
 }
-
-// trim shortens what the SDK says to what tells something.
-func trim(err error) error { return client.Trim(err) }
 
 func joined(values []string) string { return strings.Join(values, ", ") }
-
-func quoted(values []string) string {
-	out := make([]string, len(values))
-	for i, v := range values {
-		out[i] = fmt.Sprintf("%q", v)
-	}
-	return joined(out)
-}

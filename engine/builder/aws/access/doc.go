@@ -25,8 +25,9 @@
 // file doesn't name the role, so the policy takes it to have the profile's name, which the
 // console gives it; Check says when that is wrong, and [Known] makes it right.
 //
-// The permission to read sts:GetCallerIdentity needs none. sts:DecodeAuthorizationMessage and
-// iam:SimulatePrincipalPolicy make messages better and aren't needed; the policy leaves them out.
+// sts:GetCallerIdentity needs no permission. sts:DecodeAuthorizationMessage,
+// iam:SimulatePrincipalPolicy and iam:GetRole only make messages better; the policy leaves
+// them out.
 //
 // # Where the facts come from
 //

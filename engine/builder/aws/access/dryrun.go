@@ -19,23 +19,20 @@ import (
 // tryDry asks EC2, for the calls that make things out of nothing, whether it would do them.
 // Calls on things of ours can't be tried before there are any.
 func (c *check) tryDry(ctx context.Context, because error) {
-	tried := []string{}
-	for _, s := range c.known.Policy(c.p).Statement {
-		tried = append(tried, s.Action...)
-	}
+	all := c.known.Policy(c.p).Actions()
 	// What was looked at before is known: had it been refused, that was recorded then.
-	left := slices.DeleteFunc(sorted(tried), func(action string) bool {
+	left := slices.DeleteFunc(slices.Clone(all), func(action string) bool {
 		return strings.HasPrefix(action, "ec2:Describe") || c.denied[action]
 	})
 	for _, action := range c.denied.sorted() {
-		c.missing(action, "", c.p.AWS.Pos)
+		c.missing(action, "")
 	}
 	for _, try := range []struct {
 		action string
 		on     bool
 		call   func(context.Context) error
 	}{
-		{"ec2:RunInstances", c.base != "" && c.subnet != "" && len(c.types) > 0, c.dryRun},
+		{"ec2:RunInstances", c.base != "" && c.subnet != "" && len(c.types) > 0 && !c.broken, c.dryRun},
 		{"ec2:CreateSecurityGroup", c.want.madeGroup && c.vpc != "", c.dryGroup},
 		{"ec2:ImportKeyPair", c.want.keyPair, c.dryKey},
 	} {
@@ -45,9 +42,10 @@ func (c *check) tryDry(ctx context.Context, because error) {
 	}
 	why := "the policies can't be simulated"
 	if isDenied(because) {
-		why = "the policies can't be simulated without the permission iam:SimulatePrincipalPolicy"
+		why += " without the permission iam:SimulatePrincipalPolicy"
 	}
-	c.unsure(left, why+", and EC2 tells only some by a dry run", c.p.AWS.Pos)
+	c.unknown("aws-permission", "permissions", fmt.Sprintf("%s, and EC2 tells few by a dry run: not looked at are %d of %d", why, len(left), len(all)),
+		"allow iam:SimulatePrincipalPolicy to "+c.principal+", or compare its policies with gild schema iam", c.p.AWS.Pos)
 }
 
 // dry makes one call with DryRun, and reports whether it told something of the permission.
@@ -55,7 +53,7 @@ func (c *check) dry(ctx context.Context, action string, call func(context.Contex
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	err := call(ctx)
-	_, pos := c.why(action)
+	pos := c.p.AWS.Pos
 	switch {
 	case client.HasCode(err, "DryRunOperation"):
 		c.ok("aws-permission", "permission "+action, "tried with DryRun", pos)
@@ -66,12 +64,12 @@ func (c *check) dry(ctx context.Context, action string, call func(context.Contex
 			// it here, need not be allowed.
 			return false
 		}
-		c.missing(action, resource, pos)
+		c.missing(action, resource)
 	case err == nil:
 		c.unknown("aws-permission", "permission "+action, "the dry run wasn't one: the endpoint doesn't know DryRun", "", pos)
 		return false
 	default:
-		c.bad("aws-dry-run", "dry run of "+strings.TrimPrefix(action, "ec2:"), trim(err).Error(), "", pos)
+		c.bad("aws-dry-run", "dry run of "+strings.TrimPrefix(action, "ec2:"), tell(err), "", pos)
 		return false
 	}
 	return true
@@ -83,7 +81,7 @@ func (c *check) dryRun(ctx context.Context) error {
 		DryRun: aws.Bool(true), ImageId: &c.base, InstanceType: ec2types.InstanceType(c.types[0]), MinCount: aws.Int32(1), MaxCount: aws.Int32(1),
 		SubnetId: &c.subnet, SecurityGroupIds: i.SecurityGroups,
 		MetadataOptions:   &ec2types.InstanceMetadataOptionsRequest{HttpTokens: ec2types.HttpTokensStateRequired},
-		TagSpecifications: c.tagged(ec2types.ResourceTypeInstance, ec2types.ResourceTypeVolume),
+		TagSpecifications: c.tagged(ec2types.ResourceTypeInstance, ec2types.ResourceTypeVolume, ec2types.ResourceTypeNetworkInterface),
 	}
 	if i.Profile != "" {
 		in.IamInstanceProfile = &ec2types.IamInstanceProfileSpecification{Name: &i.Profile}

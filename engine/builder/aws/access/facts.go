@@ -51,6 +51,7 @@ func resourceTypes() map[string]map[string][]string {
 		"ec2:EnableImageDeprecation": {"image": ours},
 		"ec2:ModifyImageAttribute":   {"image": ours},
 		"ec2:RegisterImage":          {"image": made, "snapshot": ours},
+		"ec2:DeleteTags":             {"image": ours, "snapshot": ours},
 		"ec2:DeleteSnapshot":         {"snapshot": ours},
 		"ec2:DeleteVolume":           {"volume": ours},
 

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -182,6 +183,12 @@ func TestMatches(t *testing.T) {
 		{"a*b*c", "abc", true},
 		{"a*b*c", "acb", false},
 		{"a*bc*bc", "a-bc", false},
+		{"gild-??", "gild-ab", true},
+		{"gild-??", "gild-abc", false},
+		{"gild-??", "gild-a", false},
+		{"a**", "a", true},
+		{"", "", true},
+		{"", "a", false},
 	} {
 		if got := matches(c.pattern, c.text); got != c.want {
 			t.Errorf("matches(%q, %q) = %v", c.pattern, c.text, got)
@@ -197,6 +204,26 @@ func TestPartition(t *testing.T) {
 	} {
 		if got := partition(region); got != want {
 			t.Errorf("%s is in %s, want %s", region, got, want)
+		}
+	}
+}
+
+// TestRefused reads what AWS says of a refusal, plain, decoded by our client, or not at all.
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	const image = "arn:aws:ec2:eu-west-1::image/ami-0a1b2c3d4e5f60718"
+	for _, c := range []struct{ text, action, resource string }{
+		{"You are not authorized to perform this operation. User: arn:aws:iam::111122223333:user/ci is not authorized to perform: ec2:RunInstances on resource: " + image +
+			" because no identity-based policy allows the ec2:RunInstances action.", "ec2:RunInstances", image},
+		{"You are not authorized to perform this operation. User: u is not authorized to perform: ec2:CreateTags on resource: " + image + ". Encoded authorization failure message: x", "ec2:CreateTags", image},
+		{"EC2 RunInstances in eu-west-1: UnauthorizedOperation: no; allow iam:PassRole on arn:aws:iam::111122223333:role/x to u; gild schema iam prints the least policy",
+			"iam:PassRole", "arn:aws:iam::111122223333:role/x"},
+		{"EC2 RunInstances in eu-west-1: UnauthorizedOperation: no; allow ec2:RunInstances to these credentials", "ec2:RunInstances", ""},
+		{"UnauthorizedOperation: You are not authorized to perform this operation.", "ec2:ImportKeyPair", ""},
+	} {
+		action, resource := refused(errors.New(c.text), "ec2:ImportKeyPair")
+		if action != c.action || resource != c.resource {
+			t.Errorf("%q: %s on %s, want %s on %s", c.text, action, resource, c.action, c.resource)
 		}
 	}
 }

@@ -2,10 +2,12 @@ package access
 
 import (
 	"cmp"
+	"context"
 	"slices"
 
 	"github.com/gildhq/gild/engine/builder"
 	"github.com/gildhq/gild/engine/diag"
+	"github.com/gildhq/gild/engine/spec"
 )
 
 // Finding is one thing that a pipeline needs of AWS, and whether it is there. Optional
@@ -18,8 +20,8 @@ type Finding struct {
 	Pos diag.Pos
 	// Unknown says that it couldn't be found out; Detail says why.
 	Unknown bool
-	// Statement is what the policy of the credentials lacks, or nil.
-	Statement *Statement
+	// Statements are what the policies of the credentials lack.
+	Statements []Statement
 }
 
 // Diagnostics are the findings that aren't well: errors, and warnings for those that are
@@ -36,6 +38,16 @@ func Diagnostics(findings []Finding) diag.List {
 		}
 	}
 	return l
+}
+
+// Survey is [Check] for a [builder.Surveyor].
+func Survey(ctx context.Context, cloud Cloud, p *spec.Pipeline) ([]builder.Finding, diag.List) {
+	var all []builder.Finding
+	findings := Check(ctx, cloud, p)
+	for _, f := range findings {
+		all = append(all, f.Finding)
+	}
+	return all, Diagnostics(findings)
 }
 
 // report collects findings.
@@ -65,47 +77,60 @@ func (r *report) unknown(code, name, detail, fix string, pos diag.Pos) {
 // failed records a call that AWS didn't answer as hoped, and so left name unknown.
 func (c *check) failed(code, name, action string, err error, pos diag.Pos) {
 	if !isDenied(err) {
-		c.unknown(code, name, "it can't be looked up: "+trim(err).Error(), "", pos)
+		c.unknown(code, name, "it can't be looked up: "+tell(err), "", pos)
 		return
 	}
 	c.denied.add(action)
 	c.unknown(code, name, "it can't be looked up without the permission "+action, "", pos)
-	c.missing(action, "", pos)
 }
 
-// missing records that the credentials lack an action, with the statements of the policy
-// that give it on the resource, or on all when resource is empty.
-func (c *check) missing(action, resource string, pos diag.Pos) {
-	doc := c.known.Policy(c.p)
-	feature, at := c.why(action)
-	if feature == "" {
-		c.warn("aws-permission", "permission "+action, "gild could tell more with it", "allow "+action+" on *", pos)
-		return
-	}
-	for _, s := range doc.Statement {
+// missing records that the credentials lack an action on a resource, or, when that is empty,
+// on something that isn't known.
+func (c *check) missing(action, resource string) {
+	var lacking []Statement
+	for _, s := range c.known.Policy(c.p).Statement {
 		if !slices.Contains(s.Action, action) || !s.touches(resource) {
 			continue
 		}
 		s.Action = []string{action}
-		c.lacks(s, feature, cmp.Or(at, pos))
+		s.Resource = slices.DeleteFunc(slices.Clone(s.Resource), func(r string) bool { return !authorizedOn(action, r) })
+		lacking = append(lacking, s)
 	}
+	if len(lacking) == 0 {
+		c.warn("aws-permission", "permission "+action, "gild needs it on nothing that AWS says, but was refused on "+resource, "", c.p.AWS.Pos)
+		return
+	}
+	c.lacks(lacking)
 }
 
-// lacks records one statement that is to be added.
-func (c *check) lacks(s Statement, feature string, pos diag.Pos) {
-	f := Finding{Code: "aws-permission", Pos: pos, Statement: &s}
-	f.Name = "permission " + joined(s.Action)
-	f.Detail = "the credentials " + c.caller() + " lack it on " + joined(s.Resource) + "; it is needed for " + feature
-	f.Fix = "add the statement " + s.Sid + " of gild schema iam to a policy of theirs"
-	c.findings = append(c.findings, f)
+// lacks records statements that are to be added for the same actions.
+func (c *check) lacks(missing []Statement) *Finding {
+	var sids, features []string
+	var pos diag.Pos
+	for _, s := range missing {
+		feature, at := c.why(s)
+		pos = cmp.Or(pos, at)
+		sids, features = append(sids, s.Sid), append(features, feature)
+	}
+	c.bad("aws-permission", "permission "+joined(missing[0].Action), "the credentials "+c.principal+" lack it", "", pos)
+	f := &c.findings[len(c.findings)-1]
+	f.Statements = missing
+	if len(missing) == 1 {
+		f.Detail += " on " + joined(missing[0].Resource)
+	}
+	f.Detail += "; it is needed for " + joined(sorted(features))
+	// What only looking needs stops no build.
+	f.Optional = !slices.ContainsFunc(features, func(f string) bool { return f != looks })
+	f.Fix = "add to a policy of theirs what gild schema iam has as " + joined(sids)
+	return f
 }
 
-// why returns the feature that needs an action, and its place.
-func (c *check) why(action string) (feature string, pos diag.Pos) {
+// why returns the first feature that needs a statement, and its place.
+func (c *check) why(s Statement) (feature string, pos diag.Pos) {
 	for _, r := range c.want.rows() {
-		if slices.Contains(r.actions, action) {
+		if r.sid == s.Sid && slices.Contains(r.actions, s.Action[0]) {
 			return r.feature, r.place(c.p)
 		}
 	}
-	return "", diag.Pos{}
+	return "", c.p.AWS.Pos
 }

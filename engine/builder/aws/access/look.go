@@ -60,7 +60,7 @@ func (c *check) region(name string, status map[string]string, copied bool) bool 
 	}
 	switch s, ok := status[name]; {
 	case !ok:
-		c.bad("aws-region", "region "+name, "there is no such region", "the regions are "+joined(keys(status)), pos)
+		c.bad("aws-region", "region "+name, "there is no such region", "the regions are "+joined(near(name, keys(status))), pos)
 	case s == "not-opted-in":
 		c.bad("aws-region", "region "+name, "it isn't enabled for account "+c.known.Account, "aws account enable-region --region-name "+name, pos)
 	default:
@@ -68,6 +68,16 @@ func (c *check) region(name string, status map[string]string, copied bool) bool 
 		return true
 	}
 	return false
+}
+
+// near are the regions of the same part of the world, or all.
+func near(name string, regions []string) []string {
+	part, _, _ := strings.Cut(name, "-")
+	same := slices.DeleteFunc(slices.Clone(regions), func(r string) bool { return !strings.HasPrefix(r, part+"-") })
+	if len(same) == 0 {
+		return regions
+	}
+	return same
 }
 
 // instanceTypes looks whether the types exist, fit the image, and are offered where an
@@ -176,7 +186,7 @@ func (c *check) image(ctx context.Context) {
 		}
 		c.failed("aws-base", name, action, err, pos)
 	case err != nil:
-		c.bad("aws-base", name, trim(err).Error(), "", pos)
+		c.bad("aws-base", name, tell(err), "", pos)
 	default:
 		c.base = base.ID
 		c.ok("aws-base", name, base.Summary, pos)
@@ -205,7 +215,7 @@ func (c *check) key(ctx context.Context, in KMS, k keyRef, name string) {
 		c.bad("aws-key", name, "there is no such key", "keys and aliases belong to one region: name one that is there, or make it", k.pos)
 		return
 	case client.HasCode(err, "InvalidArnException", "ValidationException"):
-		c.bad("aws-key", name, trim(err).Error(), "name a key of that region by id, ARN or alias", k.pos)
+		c.bad("aws-key", name, tell(err), "name a key of that region by id, ARN or alias", k.pos)
 		return
 	case err != nil:
 		c.failed("aws-key", name, "kms:DescribeKey", err, k.pos)
@@ -230,17 +240,22 @@ func (c *check) profile(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	pos := instancePos(c.p)
+	if i := strings.LastIndex(name, "/"); strings.HasPrefix(name, "arn:") {
+		name = name[i+1:]
+	}
 	out, err := c.home.IAM.GetInstanceProfile(ctx, &iam.GetInstanceProfileInput{InstanceProfileName: &name})
 	switch {
 	case client.HasCode(err, "NoSuchEntity"):
+		c.broken = true
 		c.bad("aws-profile", "instance profile "+name, "there is no such instance profile in account "+c.known.Account,
 			"name another, or leave it out: gild makes one when it needs it", pos)
 	case err != nil:
 		c.failed("aws-profile", "instance profile "+name, "iam:GetInstanceProfile", err, pos)
 	case len(out.InstanceProfile.Roles) == 0:
+		c.broken = true
 		c.bad("aws-profile", "instance profile "+name, "it holds no role", "add one to it", pos)
 	default:
-		c.known.Roles[name] = aws.ToString(out.InstanceProfile.Roles[0].Arn)
-		c.ok("aws-profile", "instance profile "+name, c.known.Roles[name], pos)
+		c.known.Roles[c.p.AWS.Instance.Profile] = aws.ToString(out.InstanceProfile.Roles[0].Arn)
+		c.ok("aws-profile", "instance profile "+name, aws.ToString(out.InstanceProfile.Roles[0].Arn), pos)
 	}
 }

@@ -122,7 +122,8 @@ func (c *check) groups(ctx context.Context, ids []string) {
 	out, err := c.home.EC2.DescribeSecurityGroups(ctx, &ec2.DescribeSecurityGroupsInput{GroupIds: ids})
 	switch {
 	case client.HasCode(err, "InvalidGroup.NotFound", "InvalidGroupId.Malformed", "InvalidGroupId.NotFound"):
-		c.bad("aws-security-group", name, trim(err).Error(), "name others in builders.aws.instance.security-groups", pos)
+		c.broken = true
+		c.bad("aws-security-group", name, tell(err), "name others in builders.aws.instance.security-groups", pos)
 		return
 	case err != nil:
 		c.failed("aws-security-group", name, "ec2:DescribeSecurityGroups", err, pos)
@@ -130,6 +131,7 @@ func (c *check) groups(ctx context.Context, ids []string) {
 	}
 	for _, g := range out.SecurityGroups {
 		if aws.ToString(g.VpcId) != c.vpc {
+			c.broken = true
 			c.bad("aws-security-group", name, fmt.Sprintf("%s is in %s, and the subnet in %s", aws.ToString(g.GroupId), aws.ToString(g.VpcId), c.vpc),
 				"name groups of the subnet's VPC", pos)
 			return

@@ -2,12 +2,9 @@ package access
 
 import (
 	"context"
-	"fmt"
 	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/gildhq/gild/engine/diag"
 )
 
 // permissions finds out which permissions of the policy the credentials lack: by
@@ -33,12 +30,6 @@ func (c *check) permissions(ctx context.Context) {
 	}
 }
 
-// unsure records actions that nothing could be found out about.
-func (c *check) unsure(actions []string, why string, pos diag.Pos) {
-	c.unknown("aws-permission", "permissions", fmt.Sprintf("%s: not looked at are %s", why, joined(sorted(actions))),
-		"allow iam:SimulatePrincipalPolicy to "+c.caller()+", or compare with gild schema iam", pos)
-}
-
 // refusal finds action and resource in what AWS, or our client, says of a denied call.
 var refusal = regexp.MustCompile(`(?:to perform:|allow|denies) ([a-z0-9-]+:[A-Za-z0-9]+)(?: on(?: resource:)? (\S+))?`)
 
@@ -57,23 +48,24 @@ func (s Statement) touches(resource string) bool {
 	return resource == "" || resource == "*" || slices.ContainsFunc(s.Resource, func(pattern string) bool { return matches(pattern, resource) })
 }
 
-// matches holds an ARN against a pattern in which * stands for any text.
+// matches holds a text against a pattern in which * stands for any text, and ? for any
+// character.
 func matches(pattern, text string) bool {
-	parts := strings.Split(pattern, "*")
-	if len(parts) == 1 {
-		return pattern == text
-	}
-	last := len(parts) - 1
-	if !strings.HasPrefix(text, parts[0]) || !strings.HasSuffix(text[len(parts[0]):], parts[last]) {
-		return false
-	}
-	text = text[len(parts[0]) : len(text)-len(parts[last])]
-	for _, part := range parts[1:last] {
-		i := strings.Index(text, part)
-		if i < 0 {
+	star, from := -1, 0 // the last *, and where what it stands for ends for now
+	p, t := 0, 0
+	for t < len(text) {
+		switch {
+		case p < len(pattern) && pattern[p] == '*':
+			star, from = p, t
+			p++
+		case p < len(pattern) && (pattern[p] == '?' || pattern[p] == text[t]):
+			p, t = p+1, t+1
+		case star >= 0:
+			from++
+			p, t = star+1, from
+		default:
 			return false
 		}
-		text = text[i+len(part):]
 	}
-	return true
+	return strings.Trim(pattern[p:], "*") == ""
 }

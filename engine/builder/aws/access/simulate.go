@@ -96,9 +96,7 @@ func (c *check) judge(s Statement, results []iamtypes.EvaluationResult) {
 		return
 	}
 	denied.Action, denied.Resource = sorted(denied.Action), sorted(denied.Resource)
-	feature, pos := c.why(denied.Action[0])
-	c.lacks(denied, feature, pos)
-	last := &c.findings[len(c.findings)-1]
+	last := c.lacks([]Statement{denied})
 	if len(forbidden) > 0 {
 		last.Detail += "; a policy, boundary or organization denies " + joined(forbidden.sorted())
 		last.Fix = "remove that denial: it can't be outweighed"
@@ -155,7 +153,7 @@ func (c *check) example(pattern string) string {
 	if parts[4] == "*" {
 		parts[4] = c.known.Account
 	}
-	parts[5] = strings.ReplaceAll(parts[5], "*", "0123456789abcdef0")
+	parts[5] = strings.NewReplacer("*", "0123456789abcdef0", "?", "0").Replace(parts[5])
 	return strings.Join(parts, ":")
 }
 

@@ -126,11 +126,11 @@ func TestSimulation(t *testing.T) {
 					less := access.Document{Version: doc.Version, Statement: slices.Delete(slices.Clone(doc.Statement), i, i+1)}
 					var lacking []string
 					for _, f := range access.Permissions(t.Context(), newFakeIAM(t, less), user, p) {
-						if f.OK || f.Statement == nil || f.Pos.Line == 0 {
+						if f.OK || len(f.Statements) != 1 || f.Pos.Line == 0 {
 							t.Fatalf("without %s: %+v", s.Sid, f)
 						}
-						lacking = append(lacking, f.Statement.Sid)
-						if d := cmp.Diff(s.Action, f.Statement.Action); d != "" {
+						lacking = append(lacking, f.Statements[0].Sid)
+						if d := cmp.Diff(s.Action, f.Statements[0].Action); d != "" {
 							t.Errorf("without %s the statement to add (-want +got):\n%s", s.Sid, d)
 						}
 					}

@@ -22,6 +22,9 @@ const (
 	ShellDocument = "AWS-RunShellScript"
 )
 
+// tokenLength is how many characters follow MadePrefix.
+const tokenLength = 32
+
 // shape is a statement without its actions.
 type shape struct {
 	sid       string
@@ -172,9 +175,11 @@ func (w *want) profileShapes() []shape {
 	}
 	ourRoles, ourProfiles := w.madeIAM("role"), w.madeIAM("instance-profile")
 	// IAM can't know the path of one that is gone: without these, removing it again is
-	// refused instead of answered with NoSuchEntity.
-	goneRoles := slices.Concat(ourRoles, w.iam("role/"+MadePrefix+"*"))
-	goneProfiles := slices.Concat(ourProfiles, w.iam("instance-profile/"+MadePrefix+"*"))
+	// refused instead of answered with NoSuchEntity. They hold for names of gild's length
+	// only, because anybody may call a role gild-ci.
+	gone := MadePrefix + strings.Repeat("?", tokenLength)
+	goneRoles := slices.Concat(ourRoles, w.iam("role/"+gone))
+	goneProfiles := slices.Concat(ourProfiles, w.iam("instance-profile/"+gone))
 	return []shape{
 		{"MakeProfile", slices.Concat(ourRoles, ourProfiles), w.made()},
 		{"ArmRole", goneRoles, Condition{}.and("ArnEquals", "iam:PolicyARN", core...)},
@@ -213,24 +218,6 @@ func (w *want) keyShapes() []shape {
 	}
 }
 
-// keyARNs are the keys named by id or ARN, or, by alias, all keys where an alias is used:
-// a policy can name a key by its alias only in a condition.
-func (w *want) keyARNs(byAlias bool) []string {
-	found := set{}
-	for _, k := range w.keys {
-		switch {
-		case (k.alias() != "") != byAlias:
-		case strings.HasPrefix(k.ref, "arn:") && !byAlias:
-			found.add(k.ref)
-		case byAlias:
-			found.add("arn:" + partition(k.region) + ":kms:" + k.region + ":" + w.account() + ":key/*")
-		default:
-			found.add("arn:" + partition(k.region) + ":kms:" + k.region + ":" + w.account() + ":key/" + k.ref)
-		}
-	}
-	return found.sorted()
-}
-
 // made holds for a request that tags what it makes as ours.
 func (w *want) made() Condition {
 	return Condition{}.and("StringLike", "aws:RequestTag/"+RunTag, "?*").and("StringEquals", "aws:RequestTag/"+PipelineTag, w.names.sorted()...)
@@ -249,87 +236,4 @@ func (w *want) startable() Condition {
 		return w.ours()
 	}
 	return Condition{}.and("StringLike", "ec2:ResourceTag/"+RunTag, "?*")
-}
-
-// only limits a statement to regions where its resources don't: see [want.arns].
-func (w *want) only(regions []string, c Condition) Condition {
-	if len(regions) < 2 {
-		return c
-	}
-	return c.and("StringEquals", "aws:RequestedRegion", regions...)
-}
-
-// everywhere are all regions.
-func (w *want) everywhere() []string {
-	all := set{}
-	all.add(w.home.sorted()...)
-	all.add(w.copy.sorted()...)
-	return all.sorted()
-}
-
-// account of the resources. A policy of an account gives nothing in others by itself, so *
-// is no wider where it isn't known.
-func (w *want) account() string {
-	if w.known.Account == "" {
-		return "*"
-	}
-	return w.known.Account
-}
-
-// ec2 are the ARNs of all resources of some types.
-func (w *want) ec2(regions []string, types ...string) []string {
-	var all []string
-	for _, t := range types {
-		account := "*"
-		if t == "image" || t == "snapshot" {
-			account = "" // they have none in their ARN
-		}
-		all = append(all, w.arns("ec2", regions, account, t+"/*")...)
-	}
-	return sorted(all)
-}
-
-func (w *want) named(regions []string, account, prefix string, names []string) []string {
-	return w.arnsOf("ec2", regions, account, prefix, names)
-}
-
-func (w *want) arnsOf(service string, regions []string, account, prefix string, names []string) []string {
-	var all []string
-	for _, name := range names {
-		all = append(all, w.arns(service, regions, account, prefix+name)...)
-	}
-	return sorted(all)
-}
-
-// arns of a resource in regions. More than one region are * here, because quotas count
-// characters, and are told apart by a condition: see [want.only].
-func (w *want) arns(service string, regions []string, account, resource string) []string {
-	region := "*"
-	if len(regions) == 1 {
-		region = regions[0]
-	}
-	if account == "*" {
-		account = w.account()
-	}
-	var all []string
-	for _, p := range w.partitions.sorted() {
-		all = append(all, "arn:"+p+":"+service+":"+region+":"+account+":"+resource)
-	}
-	return all
-}
-
-// madeIAM are the roles or profiles that gild makes.
-func (w *want) madeIAM(kind string) []string { return w.iam(kind + MadePath + MadePrefix + "*") }
-
-func (w *want) iam(resource string) []string {
-	return w.arns("iam", []string{""}, "*", resource)
-}
-
-// services are the names under which a service acts in the partitions.
-func (w *want) services(name string) []string {
-	names := []string{name + ".amazonaws.com"}
-	if w.partitions["aws-cn"] {
-		names = append(names, name+".amazonaws.com.cn")
-	}
-	return names
 }

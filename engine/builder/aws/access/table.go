@@ -54,7 +54,7 @@ func table() []row {
 			"ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeSecurityGroups", "ec2:DescribeSnapshots",
 			"ec2:DescribeSubnets", "ec2:DescribeVolumes",
 		}},
-		{feature: collects, sid: "Look", actions: []string{"ec2:DescribeKeyPairs", "ec2:DescribeSpotInstanceRequests"}},
+		{feature: collects, sid: "Look", actions: []string{"ec2:DescribeKeyPairs", "ec2:DescribeSpotInstanceRequests"}, when: "gild gc runs"},
 		{feature: looks, sid: "Look", actions: []string{
 			"ec2:DescribeInstanceTypeOfferings", "ec2:DescribeInstanceTypes", "ec2:DescribeRegions", "ec2:DescribeVpcs",
 		}},
@@ -80,7 +80,7 @@ func table() []row {
 		{feature: everyBuild, sid: "MakeImages", actions: []string{"ec2:CreateImage"}},
 		{feature: everyBuild, sid: "MakeImages", actions: []string{"ec2:CopyImage"}, when: "a checkpoint already has the sealed state"},
 		{feature: copies, sid: "MakeImages", actions: []string{"ec2:CopyImage"}, on: (*want).copied, at: copyPos},
-		{feature: everyBuild, sid: "OurImages", actions: []string{"ec2:CreateTags"}},
+		{feature: everyBuild, sid: "OurImages", actions: []string{"ec2:CreateTags", "ec2:DeleteTags"}, when: "an image is published"},
 		{feature: collects, sid: "OurImages", actions: []string{"ec2:DeleteSnapshot", "ec2:DeregisterImage"}, when: "a checkpoint, candidate or old build goes"},
 		{feature: withIMDS, sid: "OurImages", actions: []string{"ec2:ModifyImageAttribute"}, when: "the base doesn't demand it already", on: (*want).imds},
 		{feature: asked, sid: "OurImages", actions: []string{"ec2:RegisterImage"}, when: "the base has it otherwise", on: (*want).registers},
@@ -107,16 +107,17 @@ func table() []row {
 		{feature: madeRole, sid: "ArmRole", actions: []string{"iam:AttachRolePolicy", "iam:DetachRolePolicy"}, on: (*want).makesProfile, at: connectPos},
 		{feature: madeRole, sid: "OurProfiles", actions: []string{
 			"iam:AddRoleToInstanceProfile", "iam:DeleteInstanceProfile", "iam:DeleteRole", "iam:RemoveRoleFromInstanceProfile",
-			"iam:ListInstanceProfileTags", "iam:ListRoleTags",
 		}, on: (*want).makesProfile, at: connectPos},
-		{feature: madeRole, sid: "FindProfiles", actions: []string{"iam:ListInstanceProfiles", "iam:ListRoles"}, on: (*want).makesProfile, at: connectPos},
-		{feature: theProfile, sid: "GivenProfile", actions: []string{"iam:GetInstanceProfile"}, on: (*want).givenProfile, at: instancePos},
+		{feature: collects, sid: "OurProfiles", actions: []string{"iam:ListInstanceProfileTags", "iam:ListRoleTags"}, when: "a profile was left",
+			on: (*want).makesProfile, at: connectPos},
+		{feature: collects, sid: "FindProfiles", actions: []string{"iam:ListInstanceProfiles", "iam:ListRoles"}, when: "gild gc runs", on: (*want).makesProfile, at: connectPos},
+		{feature: looks, sid: "GivenProfile", actions: []string{"iam:GetInstanceProfile"}, on: (*want).givenProfile, at: instancePos},
 		{feature: theProfile, sid: "PassRole", actions: []string{"iam:PassRole"}, implied: true, on: (*want).passesRole, at: instancePos},
 
 		{feature: withKeys, sid: "UseKeys", actions: useKey, implied: true, on: (*want).keysByID, at: keyPos},
-		{feature: withKeys, sid: "FindKeys", actions: []string{"kms:DescribeKey"}, on: (*want).keysByID, at: keyPos},
+		{feature: looks, sid: "FindKeys", actions: []string{"kms:DescribeKey"}, on: (*want).keysByID, at: keyPos},
 		{feature: withKeys, sid: "UseKeysByAlias", actions: useKey, implied: true, on: (*want).keysByAlias, at: keyPos},
-		{feature: withKeys, sid: "FindKeysByAlias", actions: []string{"kms:DescribeKey"}, on: (*want).keysByAlias, at: keyPos},
+		{feature: looks, sid: "FindKeysByAlias", actions: []string{"kms:DescribeKey"}, on: (*want).keysByAlias, at: keyPos},
 	}
 }
 

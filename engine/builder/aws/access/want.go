@@ -193,10 +193,11 @@ func (w *want) aliases() []string {
 	return names.sorted()
 }
 
-// keyRegions are the regions in which EC2 uses the keys. A copy also reads with the
-// source's key, in the source's region.
+// keyRegions are the regions in which EC2 may use the keys. What a copy is made of is read
+// with the source's key, and which of the two regions' EC2 asks for it isn't documented.
 func (w *want) keyRegions() []string {
 	regions := set{}
+	regions.add(w.everywhere()...)
 	for _, k := range w.keys {
 		regions.add(k.region)
 	}
