@@ -23,7 +23,8 @@
 //	  "inputs": ["./motd.txt"],
 //	  "clock": "2026-01-02T03:04:05Z",
 //	  "pipeline": {"name": "web", "release": "1.4.0", "arch": "amd64"},
-//	  "image": {"key": "…", "size": 1, "files": [{"format": "raw", "path": "/…", "size": 1, "allocated": 1, "sha256": "…"}]},
+//	  "image": {"key": "…", "size": 1, "files": [{"format": "raw", "path": "/…", "size": 1, "allocated": 1, "sha256": "…"}],
+//	            "id": "of an image in a cloud, which has no files", "region": "…"},
 //	  "machine": {"guest": true, "powered_on": "2026-01-02T03:04:05Z"},
 //	  "attempt": 1,
 //	  "token": "constant over all attempts"

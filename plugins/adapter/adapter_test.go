@@ -160,14 +160,14 @@ func TestRequest(t *testing.T) {
 	target.Attempt, target.Token = 2, "tok"
 	target.Env["SECRET"], target.Env["GILD_TARGET"], target.Env["GILD_PLUGIN_RUN"] = "hush", "forged", "forged"
 	target.Inputs["./b"], target.Inputs["./a"] = steptest.Folder("b"), steptest.Folder("a")
-	target.Image = &step.ImageInfo{Key: "k", Size: 5, Files: []step.ImageFile{{Format: "raw", Path: "/i", Size: 4, Allocated: 3, SHA256: "ab"}}}
+	target.Image = &step.ImageInfo{Key: "k", ID: "ami-1", Region: "north", Size: 5, Files: []step.ImageFile{{Format: "raw", Path: "/i", Size: 4, Allocated: 3, SHA256: "ab"}}}
 	if _, err := target.Run(t.Context(), f.step(t), `{"text":"hi"}`); err != nil {
 		t.Fatal(err)
 	}
 	request, rest, _ := strings.Cut(target.Log.String(), "\n")
 	const want = `{"gild":1,"step":"acme/motd","config":{"text":"hi"},"inputs":["./a","./b"],"clock":"2026-09-21T14:13:20Z",` +
 		`"pipeline":{"name":"web","release":"1.4.0","arch":"amd64"},` +
-		`"image":{"key":"k","size":5,"files":[{"format":"raw","path":"/i","size":4,"allocated":3,"sha256":"ab"}]},` +
+		`"image":{"key":"k","id":"ami-1","region":"north","size":5,"files":[{"format":"raw","path":"/i","size":4,"allocated":3,"sha256":"ab"}]},` +
 		`"machine":{"guest":true,"powered_on":"2026-09-21T14:13:20Z"},"attempt":2,"token":"tok"}`
 	if d := cmp.Diff(want, request); d != "" {
 		t.Errorf("request (-want +got)\n%s", d)

@@ -35,9 +35,11 @@ type pipeline struct {
 }
 
 type image struct {
-	Key   string      `json:"key"`
-	Size  int64       `json:"size"`
-	Files []imageFile `json:"files"`
+	Key    string      `json:"key"`
+	ID     string      `json:"id,omitempty"`
+	Region string      `json:"region,omitempty"`
+	Size   int64       `json:"size"`
+	Files  []imageFile `json:"files"`
 }
 
 type imageFile struct {
@@ -71,7 +73,7 @@ func runRequest(m manifest.Step, t *step.Target, config json.RawMessage) request
 	r.Pipeline = &pipeline{t.Pipeline.Name, t.Pipeline.Release, t.Pipeline.Arch}
 	r.Attempt, r.Token = t.Attempt, t.Token
 	if t.Image != nil {
-		r.Image = &image{Key: t.Image.Key, Size: t.Image.Size}
+		r.Image = &image{Key: t.Image.Key, ID: t.Image.ID, Region: t.Image.Region, Size: t.Image.Size, Files: []imageFile{}}
 		for _, f := range t.Image.Files {
 			r.Image.Files = append(r.Image.Files, imageFile{f.Format, f.Path, f.Size, f.Allocated, f.SHA256})
 		}

@@ -30,7 +30,7 @@ func (s *Server) Request(name string, t *step.Target, config json.RawMessage, to
 		IdempotencyToken: t.Token,
 	}
 	if img := t.Image; img != nil {
-		req.Image = &pluginv1.Image{Key: img.Key, Size: img.Size}
+		req.Image = &pluginv1.Image{Key: img.Key, Id: img.ID, Region: img.Region, Size: img.Size}
 		for _, f := range img.Files {
 			req.Image.Files = append(req.Image.Files, &pluginv1.ImageFile{
 				Format: f.Format, Path: f.Path, Size: f.Size, Allocated: f.Allocated, Sha256: f.SHA256,

@@ -245,8 +245,8 @@ func TestValidateAndKeyParts(t *testing.T) {
 func TestImageAndGuest(t *testing.T) {
 	t.Parallel()
 	addr := echoServer(t)
-	image := &sdk.ImageInfo{Key: "k", Size: 3, Files: []sdk.ImageFile{{Format: "raw", Path: "/x", Size: 3, Allocated: 1, SHA256: "00"}}}
-	const imageLog = "{Key:k Size:3 Files:[{Format:raw Path:/x Size:3 Allocated:1 SHA256:00}]}\n"
+	image := &sdk.ImageInfo{Key: "k", ID: "ami-1", Region: "north", Size: 3, Files: []sdk.ImageFile{{Format: "raw", Path: "/x", Size: 3, Allocated: 1, SHA256: "00"}}}
+	const imageLog = "{Key:k ID:ami-1 Region:north Size:3 Files:[{Format:raw Path:/x Size:3 Allocated:1 SHA256:00}]}\n"
 	both(t, func(t *testing.T, steps map[string]sdk.Step) {
 		step := steps["gild/test/tests"]
 		got := sdktest.Target{Image: image}.Run(t, step, "{}")

@@ -272,7 +272,7 @@ func image(i *pluginv1.Image) *ImageInfo {
 	if i == nil {
 		return nil
 	}
-	info := &ImageInfo{Key: i.GetKey(), Size: i.GetSize()}
+	info := &ImageInfo{Key: i.GetKey(), ID: i.GetId(), Region: i.GetRegion(), Size: i.GetSize()}
 	for _, f := range i.GetFiles() {
 		info.Files = append(info.Files, ImageFile{Format: f.GetFormat(), Path: f.GetPath(), Size: f.GetSize(), Allocated: f.GetAllocated(), SHA256: f.GetSha256()})
 	}

@@ -53,6 +53,9 @@ func openLayers(ctx context.Context, t *sdk.Target, c Config) (layers []*layer, 
 
 // choose picks the files of the formats, or the one that a registry is best given.
 func choose(image *sdk.ImageInfo, formats []string) ([]sdk.ImageFile, error) {
+	if image != nil && image.ID != "" && len(image.Files) == 0 {
+		return nil, fmt.Errorf("the image is %s in the region %s, and only files can be pushed; use the local builder", image.ID, image.Region)
+	}
 	if image == nil || len(image.Files) == 0 {
 		return nil, errors.New("there is no image to push; put the step into publish.to")
 	}

@@ -366,6 +366,10 @@ func TestErrors(t *testing.T) {
 		"no such format": {config: map[string]any{"formats": []string{"raw"}}, want: `no file of the format "raw", only qcow2`,
 			prepare: func(_ *testing.T, t *steptest.Target) { t.Image.Files = t.Image.Files[1:] }},
 		"no image": {want: "there is no image", prepare: func(_ *testing.T, t *steptest.Target) { t.Image = nil }},
+		"in a cloud": {want: "the image is ami-1 in the region north, and only files can be pushed",
+			prepare: func(_ *testing.T, t *steptest.Target) {
+				t.Image.ID, t.Image.Region, t.Image.Files = "ami-1", "north", nil
+			}},
 		"another file": {config: map[string]any{"compression": "gzip"}, want: "the image was built with",
 			prepare: func(tt *testing.T, t *steptest.Target) { write(tt, t.Image.Files[1].Path, disk(9, 1<<19)) }},
 		"half a login":  {env: map[string]string{"USERNAME": "x"}, want: "only one of USERNAME and PASSWORD"},

@@ -918,8 +918,13 @@ type Image struct {
 	// The image's identity in gild's cache.
 	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	// Of the disk, in bytes.
-	Size          int64        `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
-	Files         []*ImageFile `protobuf:"bytes,3,rep,name=files,proto3" json:"files,omitempty"`
+	Size int64 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	// None when the image lies with a cloud.
+	Files []*ImageFile `protobuf:"bytes,3,rep,name=files,proto3" json:"files,omitempty"`
+	// What that calls the image, such as the id of an AMI, and the region that it is in; empty
+	// for an image that is files.
+	Id            string `protobuf:"bytes,4,opt,name=id,proto3" json:"id,omitempty"`
+	Region        string `protobuf:"bytes,5,opt,name=region,proto3" json:"region,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -973,6 +978,20 @@ func (x *Image) GetFiles() []*ImageFile {
 		return x.Files
 	}
 	return nil
+}
+
+func (x *Image) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Image) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
 }
 
 type ImageFile struct {
@@ -2996,11 +3015,13 @@ const file_plugin_proto_rawDesc = "" +
 	"\bPipeline\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\arelease\x18\x02 \x01(\tR\arelease\x12\x12\n" +
-	"\x04arch\x18\x03 \x01(\tR\x04arch\"^\n" +
+	"\x04arch\x18\x03 \x01(\tR\x04arch\"\x86\x01\n" +
 	"\x05Image\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12/\n" +
-	"\x05files\x18\x03 \x03(\v2\x19.gild.plugin.v1.ImageFileR\x05files\"\x81\x01\n" +
+	"\x05files\x18\x03 \x03(\v2\x19.gild.plugin.v1.ImageFileR\x05files\x12\x0e\n" +
+	"\x02id\x18\x04 \x01(\tR\x02id\x12\x16\n" +
+	"\x06region\x18\x05 \x01(\tR\x06region\"\x81\x01\n" +
 	"\tImageFile\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\tR\x06format\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
