@@ -186,6 +186,7 @@ func (c *call) startEncryption(sn *snapshot) error {
 
 // awaitBlock sets when the snapshot fails unless another block comes. It needs the lock.
 func (s *Server) awaitBlock(sn *snapshot, up *upload) {
+	s.moving[sn.ID] = true
 	sn.Expires = s.now().Add(time.Duration(up.Minutes) * time.Minute)
 }
 

@@ -59,6 +59,10 @@ func (s *Server) moveSnapshot(sn *snapshot, now time.Time) bool {
 	if sn == nil || sn.State != "pending" {
 		return true
 	}
+	if sn.Direct && !now.Before(sn.Expires) {
+		sn.Direct, sn.Fail = false, "The snapshot was not completed before its timeout"
+		s.forgetUpload(sn.ID)
+	}
 	if sn.Stuck || sn.Direct || now.Before(sn.Due) {
 		return false
 	}

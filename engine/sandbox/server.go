@@ -47,6 +47,8 @@ type Server struct {
 	regions  map[string]bool
 	imds     map[string]*metadataService
 	calls    []Call
+	invoked  map[string]context.CancelFunc // ends a command on an instance
+	meeting  map[string]bool               // instances whose agents are being asked
 }
 
 // operation does what one action of a service asks for.
@@ -100,9 +102,7 @@ func newServer(c Config, lock *os.File, st *state) *Server {
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.operations = map[string]map[string]operation{"ec2": ec2Operations()}
-	s.findProfile = func(string, string) (profile, bool) { return profile{}, false }
-	s.findKey = func(string, string, string) (string, bool) { return "", false }
-	s.policyOf = func(string) ([]string, bool) { return nil, false }
+	s.addServices()
 	return s
 }
 

@@ -45,7 +45,10 @@ func (s *Server) addServices() {
 	s.findProfile = s.profileOf
 	s.policyOf = s.policiesOf
 	s.findKey = s.keyOf
-	s.running = map[string]context.CancelFunc{}
+	s.invoked, s.meeting = map[string]context.CancelFunc{}, map[string]bool{}
+	for id := range s.uploads.all {
+		s.moving[id] = true
+	}
 	s.endLostInvocations()
 }
 

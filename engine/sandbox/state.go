@@ -71,6 +71,7 @@ type state struct {
 	seeds       *table[seed]
 	credentials *table[credential]
 	settings    *table[settings]
+	*services
 }
 
 // settings has one row, "".
@@ -87,7 +88,7 @@ func openState(ctx context.Context, path string) (*state, error) {
 		return nil, err
 	}
 	s := &state{store: st}
-	var errs [13]error
+	var errs [14]error
 	s.images, errs[0] = openTable[image](ctx, st, "image")
 	s.snapshots, errs[1] = openTable[snapshot](ctx, st, "snapshot")
 	s.volumes, errs[2] = openTable[volume](ctx, st, "volume")
@@ -101,6 +102,7 @@ func openState(ctx context.Context, path string) (*state, error) {
 	s.seeds, errs[10] = openTable[seed](ctx, st, "seed")
 	s.credentials, errs[11] = openTable[credential](ctx, st, "credential")
 	s.settings, errs[12] = openTable[settings](ctx, st, "settings")
+	s.services, errs[13] = openServices(ctx, st)
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, errors.Join(err, st.db.Close())
 	}
@@ -176,6 +178,8 @@ type snapshot struct {
 	Seed string
 	// Direct says that EBS direct writes it.
 	Direct bool
+	// Expires is when EBS direct gives it up unless another block comes.
+	Expires time.Time
 	// Fail is what goes wrong with it at the end, or empty.
 	Fail  string
 	Due   time.Time
