@@ -2,12 +2,10 @@ package access
 
 import (
 	"cmp"
-	"context"
 	"slices"
 
 	"github.com/gildhq/gild/engine/builder"
 	"github.com/gildhq/gild/engine/diag"
-	"github.com/gildhq/gild/engine/spec"
 )
 
 // Finding is one thing that a pipeline needs of AWS, and whether it is there. Optional
@@ -38,16 +36,6 @@ func Diagnostics(findings []Finding) diag.List {
 		}
 	}
 	return l
-}
-
-// Survey is [Check] for a [builder.Surveyor].
-func Survey(ctx context.Context, cloud Cloud, p *spec.Pipeline) ([]builder.Finding, diag.List) {
-	var all []builder.Finding
-	findings := Check(ctx, cloud, p)
-	for _, f := range findings {
-		all = append(all, f.Finding)
-	}
-	return all, Diagnostics(findings)
 }
 
 // report collects findings.

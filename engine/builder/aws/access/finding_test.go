@@ -40,7 +40,8 @@ func TestDiagnostics(t *testing.T) {
 func TestNoBuilder(t *testing.T) {
 	t.Parallel()
 	p := parse(t, "x.yaml", "gild: 1\nname: web\nrelease: 1.0.0\nbase: debian/12\n")[0]
-	findings, diags := access.Survey(t.Context(), access.Cloud{}, p)
+	findings := access.Check(t.Context(), access.Cloud{}, p)
+	diags := access.Diagnostics(findings)
 	if len(findings) != 1 || len(diags) != 1 || diags[0].Code != "aws-builder" {
 		t.Errorf("findings %+v, diagnostics %+v", findings, diags)
 	}

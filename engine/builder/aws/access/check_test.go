@@ -127,7 +127,7 @@ func TestNothingIsMade(t *testing.T) {
 	before := len(w.Calls())
 	cloud := access.Cloud{Region: clients(w.address, ciKey, sandbox.DefaultKey), Base: base(w.base)}
 	for _, p := range pipelines {
-		access.Survey(t.Context(), cloud, p)
+		access.Check(t.Context(), cloud, p)
 	}
 	for _, c := range w.Calls()[before:] {
 		looks := slices.ContainsFunc([]string{"Describe", "Get", "Simulate"}, func(verb string) bool { return strings.HasPrefix(c.Action, verb) })
