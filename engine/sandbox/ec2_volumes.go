@@ -66,7 +66,7 @@ func createVolume(c *call) (answer, error) {
 		}
 	}
 	var m mapping
-	if err := (change{p: p}).apply(c, &m); err != nil {
+	if err := (diskChange{p: p}).apply(c, &m); err != nil {
 		return nil, err
 	}
 	v := c.keepVolume(m, z.name, specs[kindVolume.typ])

@@ -4,31 +4,31 @@ import (
 	"regexp"
 )
 
-// change is an entry of a request's block device mappings: what it says about a device.
-type change struct {
+// diskChange is an entry of a request's block device mappings: what it says about a device.
+type diskChange struct {
 	device, virtual string
 	none            bool
 	p               params // of Ebs
 }
 
-type changes []change
+type diskChanges []diskChange
 
-func (c changes) of(device string) (change, bool) {
+func (c diskChanges) of(device string) (diskChange, bool) {
 	for _, one := range c {
 		if one.device == device {
 			return one, true
 		}
 	}
-	return change{}, false
+	return diskChange{}, false
 }
 
 var deviceName = regexp.MustCompile(`^(/dev/)?(sd[a-z][1-9]?[0-9]?|xvd[a-z]{1,2}|xvd[a-d][a-z]|hd[a-z]|nvme\d+n1)$`)
 
 // readMappings reads BlockDeviceMappings.
-func readMappings(list []params) (changes, error) {
-	var out changes
+func readMappings(list []params) (diskChanges, error) {
+	var out diskChanges
 	for _, p := range list {
-		one := change{device: p.str("DeviceName"), virtual: p.str("VirtualName"), none: p.has("NoDevice"), p: p.sub("Ebs")}
+		one := diskChange{device: p.str("DeviceName"), virtual: p.str("VirtualName"), none: p.has("NoDevice"), p: p.sub("Ebs")}
 		if one.device == "" {
 			return nil, missing("deviceName")
 		}
@@ -47,7 +47,7 @@ func readMappings(list []params) (changes, error) {
 }
 
 // apply changes a mapping as the request says, and checks what comes out.
-func (one change) apply(c *call, m *mapping) error {
+func (one diskChange) apply(c *call, m *mapping) error {
 	p := one.p
 	if id := p.str("SnapshotId"); id != "" {
 		sn, err := c.snapshot(id)
