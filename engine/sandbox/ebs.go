@@ -29,6 +29,7 @@ const (
 // upload is a snapshot that EBS direct writes. The checksums of the blocks written so far
 // are in a file of its own, at 32 times their index.
 type upload struct {
+	// Parent is the snapshot whose bytes are still to be copied, or empty.
 	Parent  string
 	Minutes int64
 }
@@ -95,10 +96,7 @@ func startSnapshot(c *call) (out answer, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if parent := c.p.str("ParentSnapshotId"); parent != "" {
-		err = c.s.inherit(c, parent, made.ID)
-	}
-	return out, err
+	return out, c.inherit(made.ID)
 }
 
 func (c *call) startAnswer(sn *snapshot) answer {
@@ -190,8 +188,32 @@ func (s *Server) awaitBlock(sn *snapshot, up *upload) {
 	sn.Expires = s.now().Add(time.Duration(up.Minutes) * time.Minute)
 }
 
-// inherit gives a new snapshot the bytes of its parent.
-func (s *Server) inherit(c *call, parent, id string) error {
+// inherit gives a new snapshot the bytes of its parent, if it has one and nobody did it yet.
+func (c *call) inherit(id string) error {
+	c.s.writing.Lock()
+	defer c.s.writing.Unlock()
+	c.s.mu.Lock()
+	parent := ""
+	if up := c.s.uploads.get(id); up != nil {
+		parent = up.Parent
+	}
+	c.s.mu.Unlock()
+	if parent == "" {
+		return nil
+	}
+	if err := c.s.copyParent(c, parent, id); err != nil {
+		return err
+	}
+	return c.s.update(func() error {
+		if up := c.s.uploads.get(id); up != nil {
+			up.Parent = ""
+			c.s.uploads.put(id, up)
+		}
+		return nil
+	})
+}
+
+func (s *Server) copyParent(c *call, parent, id string) error {
 	from, err := s.snapshotFile(parent)
 	if err != nil {
 		return err
@@ -223,7 +245,7 @@ func (c *call) writable(id string) (size int64, err error) {
 			return err
 		}
 		up := c.s.uploads.get(id)
-		if sn.State != "pending" || !sn.Direct || up == nil {
+		if sn.State != "pending" || !sn.Direct || up == nil || up.Parent != "" {
 			return ebsInvalid("INVALID_SNAPSHOT_ID", "The snapshot '%s' is not pending, or wasn't started with StartSnapshot.", id)
 		}
 		c.s.awaitBlock(sn, up)
@@ -296,5 +318,24 @@ func (s *Server) forgetUpload(id string) {
 	s.uploads.remove(id)
 	if err := os.Remove(s.sumsPath(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.workFailed("remove the checksums of a snapshot", id, err)
+	}
+}
+
+// recoverUploads goes on waiting for the blocks of the snapshots that a dead sandbox left, and
+// removes the checksums of those that are gone.
+func (s *Server) recoverUploads() {
+	for id := range s.uploads.all {
+		if s.snapshots.get(id) == nil {
+			s.uploads.remove(id)
+			continue
+		}
+		s.moving[id] = true
+	}
+	left, err := filepath.Glob(filepath.Join(s.cfg.Dir, "snapshots", "*.sums"))
+	s.workFailed("look for checksums left behind", s.cfg.Dir, err)
+	for _, path := range left {
+		if id := strings.TrimSuffix(filepath.Base(path), ".sums"); s.uploads.get(id) == nil {
+			s.removeFile(path)
+		}
 	}
 }

@@ -15,6 +15,8 @@ import (
 // putSnapshotBlock writes a block and keeps its checksum.
 func putSnapshotBlock(c *call) (answer, error) {
 	id := c.p.str("SnapshotId")
+	c.s.writing.RLock()
+	defer c.s.writing.RUnlock()
 	size, err := c.writable(id)
 	if err != nil {
 		return nil, err
@@ -56,6 +58,8 @@ func writeAt(path string, how int, data []byte, at int64) error {
 // completeSnapshot seals a snapshot when the caller has written what it thinks.
 func completeSnapshot(c *call) (answer, error) {
 	id := c.p.str("SnapshotId")
+	c.s.writing.Lock()
+	defer c.s.writing.Unlock()
 	if _, err := c.writable(id); err != nil {
 		return nil, err
 	}

@@ -330,6 +330,7 @@ func (s *Server) imageWith(snapshotID string) string {
 
 func (s *Server) dropSnapshot(sn *snapshot) {
 	s.snapshots.remove(sn.ID)
+	s.forgetUpload(sn.ID)
 	s.setTags(sn.Account, sn.Region, sn.ID, kindSnapshot.typ, nil)
 	path := s.snapshotPath(sn.ID)
 	// Behind the work on it: a volume may be copied from it just now.

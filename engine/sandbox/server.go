@@ -49,6 +49,7 @@ type Server struct {
 	calls    []Call
 	invoked  map[string]context.CancelFunc // ends a command on an instance
 	meeting  map[string]bool               // instances whose agents are being asked
+	working  map[string]int                // how many commands their agents run
 }
 
 // operation does what one action of a service asks for.

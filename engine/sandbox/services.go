@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"errors"
+	"sync"
 )
 
 // services is the state of every service but EC2.
@@ -16,6 +17,9 @@ type services struct {
 	commands    *table[command]
 	invocations *table[invocation]
 	uploads     *table[upload]
+	// writing is held for reading by who writes a block, and for writing by who seals a
+	// snapshot or gives it the bytes of its parent. Server.mu may be taken inside it.
+	writing sync.RWMutex
 }
 
 func openServices(ctx context.Context, st *store) (*services, error) {
@@ -45,10 +49,8 @@ func (s *Server) addServices() {
 	s.findProfile = s.profileOf
 	s.policyOf = s.policiesOf
 	s.findKey = s.keyOf
-	s.invoked, s.meeting = map[string]context.CancelFunc{}, map[string]bool{}
-	for id := range s.uploads.all {
-		s.moving[id] = true
-	}
+	s.invoked, s.meeting, s.working = map[string]context.CancelFunc{}, map[string]bool{}, map[string]int{}
+	s.recoverUploads()
 	s.endLostInvocations()
 }
 

@@ -273,7 +273,6 @@ func (c *call) ssmPage(low, high, usual int64) (page, error) {
 type limited struct {
 	to   *bytes.Buffer
 	left int
-	lost bool
 }
 
 // Write never fails: what runs must not notice that nobody reads on.
@@ -281,7 +280,6 @@ func (l *limited) Write(p []byte) (int, error) {
 	n := min(len(p), l.left)
 	l.to.Write(p[:n])
 	l.left -= n
-	l.lost = l.lost || n < len(p)
 	return len(p), nil
 }
 

@@ -18,6 +18,8 @@ const (
 	maxErr = 8_000
 	// cutMark ends what was cut.
 	cutMark = "\n---Output truncated---"
+	// agentWorkers is how many commands the agent runs at a time.
+	agentWorkers = 5
 	// agentDir is where a command without a working directory runs.
 	agentDir = "/usr/bin"
 	// deliveryPoll is how often a command that waits for its instance looks whether it is there.
@@ -78,7 +80,8 @@ func (s *Server) tryDeliver(cmd *command, key, id string) (m Machine, waiting bo
 	switch {
 	case i == nil || !i.alive():
 		inv.Status, inv.Details, inv.Ended = "Failed", "Terminated", now
-	case s.agentRuns(i):
+	case s.agentRuns(i) && s.working[id] < agentWorkers:
+		s.working[id]++
 		inv.Status, inv.Details, inv.Started = "InProgress", "InProgress", now
 		m = s.machine(id)
 	case now.Sub(cmd.Requested) >= time.Duration(cmd.Timeout)*time.Second:
@@ -110,13 +113,17 @@ func (s *Server) runInvocation(ctx context.Context, cmd *command, key, id string
 	}
 	kept := path.Join("/var/lib/amazon/ssm", id, "document/orchestration", cmd.ID, "awsrunShellScript/0.awsrunShellScript")
 	var out, errs bytes.Buffer
-	stdout, stderr := &limited{to: &out, left: 4 * maxOut}, &limited{to: &errs, left: 4 * maxErr}
+	// A character has at most four bytes; one more than is kept tells that there were more.
+	stdout, stderr := &limited{to: &out, left: 4 * (maxOut + 1)}, &limited{to: &errs, left: 4 * (maxErr + 1)}
 	err := m.Exec(running, step.Cmd{
 		Argv:  []string{"/bin/sh", "-c", wrapper, "sh", kept, dir, id, cmd.Region},
 		Dir:   "/",
 		Stdin: strings.NewReader(strings.Join(cmd.Lines, "\n") + "\n"), Stdout: stdout, Stderr: stderr,
 	})
 	s.record(func() {
+		if s.working[id]--; s.working[id] == 0 {
+			delete(s.working, id)
+		}
 		inv := s.invocations.get(key)
 		if inv == nil {
 			return
