@@ -2,7 +2,9 @@ package sandbox_test
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -496,5 +498,94 @@ func TestParameterPath(t *testing.T) {
 	}
 	if got, err := get(t, c, sandboxtest.DebianParameter); err != nil || got != id {
 		t.Errorf("the public parameter is %q (%v), want %q", got, err, id)
+	}
+}
+
+// TestCommandLag shows that a new command isn't known at once when the world lags.
+func TestCommandLag(t *testing.T) {
+	t.Parallel()
+	s, c, id := quickInstance(t)
+	must(t, s.Server.SetFaults(sandbox.Faults{Lag: 2}))
+	command, err := send(t.Context(), c, id, commands("true"))
+	must(t, err)
+	for _, want := range []string{"InvocationDoesNotExist", "InvocationDoesNotExist", ""} {
+		_, err := c.ssm.GetCommandInvocation(t.Context(), &ssm.GetCommandInvocationInput{CommandId: command, InstanceId: id})
+		wantCode(t, want, err)
+	}
+}
+
+// TestCommandWorkers shows that an agent runs five commands at a time.
+func TestCommandWorkers(t *testing.T) {
+	t.Parallel()
+	_, c, id := quickInstance(t)
+	var all []*string
+	for range 6 {
+		command, err := send(t.Context(), c, id, commands("while [ ! -e /srv/go ]; do sleep 0.05; done"))
+		must(t, err)
+		all = append(all, command)
+	}
+	states := func() (out []ssmtypes.CommandInvocationStatus) {
+		for _, command := range all {
+			out = append(out, invocation(t, c, command, id).Status)
+		}
+		return out
+	}
+	count := func(status ssmtypes.CommandInvocationStatus) (n int) {
+		for _, s := range states() {
+			if s == status {
+				n++
+			}
+		}
+		return n
+	}
+	eventually(t, "five commands run", func() bool { return count(ssmtypes.CommandInvocationStatusInProgress) == 5 })
+	if n := count(ssmtypes.CommandInvocationStatusPending); n != 1 {
+		t.Errorf("%d commands wait", n)
+	}
+	for i, s := range states() {
+		if s == ssmtypes.CommandInvocationStatusInProgress {
+			_, err := c.ssm.CancelCommand(t.Context(), &ssm.CancelCommandInput{CommandId: all[i]})
+			must(t, err)
+			break
+		}
+	}
+	eventually(t, "the sixth runs instead", func() bool { return count(ssmtypes.CommandInvocationStatusInProgress) == 5 })
+	cancelAll(t, c, all)
+}
+
+func cancelAll(t testing.TB, c cloud, all []*string) {
+	t.Helper()
+	for _, command := range all {
+		_, err := c.ssm.CancelCommand(t.Context(), &ssm.CancelCommandInput{CommandId: command})
+		must(t, err)
+	}
+}
+
+// TestCommandLost opens a sandbox whose process died under a command.
+func TestCommandLost(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var command, id *string
+	t.Run("before", func(t *testing.T) {
+		s := sandboxtest.Start(t, sandboxtest.Options{Config: sandbox.Config{Dir: dir}})
+		c := clouds(t, s.URL, sandboxtest.Region, sandbox.DefaultKey, "sandbox", "")
+		makeProfile(t, c, "agent", agentPolicy)
+		id = run(t, c.ec2, s.Image, withProfile("agent")).InstanceId
+		waitPing(t, c, id, ssmtypes.PingStatusOnline)
+		var err error
+		command, err = send(t.Context(), c, id, commands("true"))
+		must(t, err)
+		waitStatus(t, c, command, id, "Success")
+	})
+	// What the state of a sandbox looks like that was killed at that moment.
+	db, err := sql.Open("sqlite", filepath.Join(dir, "state.db"))
+	must(t, err)
+	_, err = db.ExecContext(t.Context(), `UPDATE objects SET body = json_set(body, '$.Status', 'InProgress', '$.Details', 'InProgress') WHERE kind = 'ssm-invocation'`)
+	must(t, err)
+	must(t, db.Close())
+	s := sandboxtest.Start(t, sandboxtest.Options{Config: sandbox.Config{Dir: dir}})
+	c := clouds(t, s.URL, sandboxtest.Region, sandbox.DefaultKey, "sandbox", "")
+	if out := invocation(t, c, command, id); out.Status != ssmtypes.CommandInvocationStatusFailed {
+		t.Errorf("the command is %s", out.Status)
 	}
 }
