@@ -248,7 +248,7 @@ type change struct {
 // beyond the limit, -1 at the end. Without a first file all blocks of the second differ.
 func changes(first, second string, from int64, limit int) (out []change, next int64, err error) {
 	for {
-		a, b := []int64{}, []int64{}
+		var a, b []int64
 		if first != "" {
 			if a, err = blocks(first, from, limit); err != nil {
 				return nil, 0, err

@@ -78,7 +78,7 @@ func conformScalar(s *shape, r reflect.Value, v any, path string) (any, error) {
 
 func conformStructure(s *shape, r reflect.Value, path string) (any, error) {
 	if r.Kind() != reflect.Map || r.Type().Key().Kind() != reflect.String {
-		return nil, fmt.Errorf("%s: a %s is wanted for structure %s", path, "map", s.name)
+		return nil, fmt.Errorf("%s: a map is wanted for structure %s", path, s.name)
 	}
 	out := map[string]any{}
 	for it := r.MapRange(); it.Next(); {
