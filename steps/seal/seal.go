@@ -5,7 +5,6 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
@@ -93,14 +92,11 @@ var (
 
 func run(ctx context.Context, t *step.Target, c Config) (struct{}, error) {
 	toRemove, toVerify := choose(t, c.Skip)
-	if err := script(ctx, t, sealScript, toRemove, nil); err != nil {
-		return struct{}{}, fmt.Errorf("remove what belongs to one machine: %w", err)
+	found, err := seal(ctx, t, toRemove, toVerify)
+	if err != nil {
+		return struct{}{}, fmt.Errorf("remove what belongs to one machine, and verify it: %w", err)
 	}
-	var found bytes.Buffer
-	if err := script(ctx, t, verifyScript, toVerify, &found); err != nil {
-		return struct{}{}, fmt.Errorf("verify the seal: %w", err)
-	}
-	left := judge(t, found.String(), c.Allow)
+	left := judge(t, found, c.Allow)
 	if len(left) > 0 {
 		return struct{}{}, &step.Permanent{Err: fmt.Errorf("the machine can't become an image:\n  %s", strings.Join(left, "\n  "))}
 	}
@@ -125,28 +121,34 @@ func choose(t *step.Target, skip []Skip) (toRemove, toVerify []string) {
 	return toRemove, toVerify
 }
 
-// script runs one of the scripts on the machine; its output goes to stdout, or to the log
-// when that is nil.
-func script(ctx context.Context, t *step.Target, text string, items []string, stdout io.Writer) error {
+// both runs one script after the other, each with its items. They are one command because
+// the first takes away what the next could be run with: the login's keys and its sudo.
+const both = `/bin/sh -eu -c "$SEAL" seal $TO_REMOVE >&2
+exec /bin/sh -eu -c "$VERIFY" seal $TO_VERIFY`
+
+// seal runs the scripts on the machine and returns the lines of verify.sh.
+func seal(ctx context.Context, t *step.Target, toRemove, toVerify []string) (string, error) {
 	builder, err := os.Hostname()
 	if err != nil {
-		return fmt.Errorf("ask for the builder's name: %w", err)
+		return "", fmt.Errorf("ask for the builder's name: %w", err)
 	}
+	var found bytes.Buffer
 	out := capture.New(t.Log, 4<<10)
-	cmd := step.Cmd{
-		Argv: append([]string{"/bin/sh", "-eu", "-c", homes + text, "seal"}, items...),
+	err = t.Machine.Exec(ctx, step.Cmd{
+		Argv: []string{"/bin/sh", "-eu", "-c", both},
 		Env: map[string]string{
 			"LC_ALL":        "C",
 			"BUILDER_NAMES": builder + " gild",
 			"KEYS_MARK":     sshkeys.Mark,
+			"SEAL":          homes + sealScript,
+			"VERIFY":        homes + verifyScript,
+			"TO_REMOVE":     strings.Join(toRemove, " "),
+			"TO_VERIFY":     strings.Join(toVerify, " "),
 		},
-		Stdout: stdout,
+		Stdout: &found,
 		Stderr: out.Stderr(),
-	}
-	if stdout == nil {
-		cmd.Stdout = out.Stdout()
-	}
-	return t.Machine.Exec(ctx, cmd)
+	})
+	return found.String(), err
 }
 
 // judge turns the lines of verify.sh into messages, without the secrets that are allowed.
