@@ -273,7 +273,7 @@ func TestStartRefused(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.77.2.9:0")
 	must(t, err)
-	defer taken.Close()
+	t.Cleanup(func() { must(t, taken.Close()) })
 	_, port, err := net.SplitHostPort(taken.Addr().String())
 	must(t, err)
 	var used int

@@ -180,12 +180,15 @@ func TestForward(t *testing.T) {
 			t.Errorf("%d bytes came back, want the %d sent", len(got), len(text))
 		}
 	}
+	// The reset comes after the connection is made, or before Dial has looked.
 	conn, err := net.Dial("tcp", "127.77.1.1:8081")
-	must(t, err)
-	if n, err := conn.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("a port without a listener: read %d bytes, %v, want a reset", n, err)
+	if err == nil {
+		_, err = conn.Read(make([]byte, 1))
+		must(t, conn.Close())
 	}
-	must(t, conn.Close())
+	if !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("a port without a listener: %v, want a reset", err)
+	}
 	must(t, l.Forward([]int{8081}))
 	if conn, err := net.Dial("tcp", "127.77.1.1:8080"); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("a port that isn't let in any more: %v, %v, want that it is refused", conn, err)

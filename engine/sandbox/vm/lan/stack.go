@@ -10,6 +10,7 @@ import (
 	"net/netip"
 
 	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/log"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/link/channel"
 	"gvisor.dev/gvisor/pkg/tcpip/link/ethernet"
@@ -42,6 +43,8 @@ func full(a netip.Addr, port uint16) tcpip.FullAddress {
 
 // build makes the stack and all that answers on it.
 func (l *LAN) build() error {
+	// The stack's own log goes to standard error, and tells of every odd packet.
+	log.SetLevel(log.Warning)
 	l.link = channel.New(queued, mtu, tcpip.LinkAddress(gatewayMAC))
 	l.stack = stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, arp.NewProtocol},
