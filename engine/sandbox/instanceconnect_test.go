@@ -12,8 +12,8 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// publicKey makes a key whose secret nobody has.
-func publicKey(t testing.TB) string {
+// connectKey makes a key whose secret nobody has.
+func connectKey(t testing.TB) string {
 	t.Helper()
 	public, _, err := ed25519.GenerateKey(nil)
 	must(t, err)
@@ -27,12 +27,12 @@ func TestInstanceConnect(t *testing.T) {
 	s, c, id := quickInstance(t)
 	ctx := t.Context()
 	send := func(change func(*ec2instanceconnect.SendSSHPublicKeyInput)) error {
-		in := &ec2instanceconnect.SendSSHPublicKeyInput{InstanceId: id, InstanceOSUser: aws.String("admin"), SSHPublicKey: aws.String(publicKey(t))}
+		in := &ec2instanceconnect.SendSSHPublicKeyInput{InstanceId: id, InstanceOSUser: aws.String("admin"), SSHPublicKey: aws.String(connectKey(t))}
 		change(in)
 		_, err := c.connect.SendSSHPublicKey(ctx, in)
 		return err
 	}
-	first, second := publicKey(t)+" someone@somewhere", publicKey(t)
+	first, second := connectKey(t)+" someone@somewhere", connectKey(t)
 	must(t, send(func(in *ec2instanceconnect.SendSSHPublicKeyInput) { in.SSHPublicKey = &first }))
 	must(t, s.Server.Advance(30*time.Second))
 	must(t, send(func(in *ec2instanceconnect.SendSSHPublicKeyInput) { in.SSHPublicKey = &second }))
