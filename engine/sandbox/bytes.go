@@ -117,8 +117,8 @@ func dataBytes(path string) int64 {
 	return st.Blocks * 512
 }
 
-// copySnapshot gives a snapshot the bytes of another. Both are immutable, so they share them.
-func (s *Server) copySnapshot(from, to string) error {
+// shareBytes gives a snapshot the bytes of another. Both are immutable, so they share them.
+func (s *Server) shareBytes(from, to string) error {
 	path, err := s.snapshotFile(from)
 	if err != nil {
 		return err

@@ -65,7 +65,6 @@ func copyImage(c *call) (answer, error) {
 
 // copyMappings starts the copies of an image's snapshots.
 func (c *call) copyMappings(img *image, source string, tags map[string]string) error {
-	var made []*snapshot
 	for i := range img.Mappings {
 		m := &img.Mappings[i]
 		from := c.s.snapshots.get(m.SnapshotID)
@@ -81,7 +80,6 @@ func (c *call) copyMappings(img *image, source string, tags map[string]string) e
 		to.Due = c.s.due(c.now, imageCopying)
 		m.SnapshotID, m.Encrypted, m.KMSKey = to.ID, to.Encrypted, to.KMSKey
 		c.s.copyBytes(from.ID, to.ID)
-		made = append(made, to)
 	}
 	return nil
 }

@@ -234,7 +234,7 @@ func describeInternetGateways(c *call) (answer, error) {
 	out := []any{}
 	if match(n) {
 		out = append(out, answer{"InternetGatewayId": n.Gateway, "OwnerId": n.Account, "Tags": tagList(c.tagsOf(n.Gateway)),
-			"Attachments": []any{answer{"State": "available", "VpcId": n.VPC}}})
+			"Attachments": []any{answer{"State": "attached", "VpcId": n.VPC}}})
 	}
 	return answer{"InternetGateways": out}, nil
 }

@@ -10,7 +10,7 @@ func ec2Operations() map[string]operation {
 		"AuthorizeSecurityGroupIngress":          authorizeRules(false),
 		"CancelSpotInstanceRequests":             cancelSpotInstanceRequests,
 		"CopyImage":                              copyImage,
-		"CopySnapshot":                           copySnapshotTo,
+		"CopySnapshot":                           copySnapshot,
 		"CreateImage":                            createImage,
 		"CreateKeyPair":                          createKeyPair,
 		"CreateSecurityGroup":                    createSecurityGroup,

@@ -245,8 +245,8 @@ func createSnapshots(c *call) (answer, error) {
 	return answer{"Snapshots": out}, nil
 }
 
-// copySnapshotTo copies one of this or another region into this one.
-func copySnapshotTo(c *call) (answer, error) {
+// copySnapshot copies one of this or another region into this one.
+func copySnapshot(c *call) (answer, error) {
 	specs, err := c.tagsAtCreation(kindSnapshot.typ)
 	if err != nil {
 		return nil, err
@@ -293,7 +293,7 @@ func (c *call) encryptCopy(sn *snapshot, source bool) error {
 // copyBytes gives a new snapshot the bytes of an old one, in the background.
 func (s *Server) copyBytes(from, to string) {
 	s.enqueue(func(context.Context) {
-		err := s.copySnapshot(from, to)
+		err := s.shareBytes(from, to)
 		s.record(func() { s.snapshotWritten(to, err) })
 	}, to, from)
 }
