@@ -155,7 +155,8 @@ capture() {
 		{
 			(run "$1" "$3" "$4") 2>&7 7>&-
 			printf 'exit %s %s\n' "$1" "$?" >&3
-			end_group
+			# The agent of an instance leaves what a command left, as others do.
+			[ "$prefix" != gild ] || end_group
 		} | cat >&5
 	} 7>&1 | cat >&6
 	printf '%s>' "$2" >&5
