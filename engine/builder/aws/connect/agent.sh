@@ -379,7 +379,7 @@ run) # ID MERGE
 	if [ -e "$job/input" ]; then
 		pour | capture
 	else
-		capture </dev/null
+		capture
 	fi
 	if [ -e "$job/begun" ] || [ -e "$job/killed" ]; then
 		mv "$job/exit" "$job/status"

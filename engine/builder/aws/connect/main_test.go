@@ -20,7 +20,13 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// What the test was started with is no business of the machines.
+	for fd := 3; fd < 1024; fd++ {
+		syscall.CloseOnExec(fd)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // host is a machine to connect to: this one's root file system below a layer of its own, in
 // namespaces of its own for mounts and processes, with its own /run, boot id, users and SSH

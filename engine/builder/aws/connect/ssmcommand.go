@@ -24,7 +24,8 @@ const (
 	// commandTimeout is how long one command may run on the machine, far more than any takes.
 	commandTimeout = 5 * time.Minute
 	// firstGuess is how long a command is thought to take before any was seen.
-	firstGuess = 500 * time.Millisecond
+	firstGuess    = 500 * time.Millisecond
+	shortestGuess = 10 * time.Millisecond
 	// slowestPoll is the longest time between two looks at a command.
 	slowestPoll = 5 * time.Second
 )
@@ -84,11 +85,13 @@ func (t *runCommand) send(ctx context.Context, lines []string) (string, error) {
 func (t *runCommand) await(ctx context.Context, id string) (result, error) {
 	begin := time.Now()
 	in := &ssm.GetCommandInvocationInput{CommandId: aws.String(id), InstanceId: aws.String(t.id)}
-	for delay := t.usually(); ; delay = min(max(time.Since(begin)/2, 20*time.Millisecond), slowestPoll) {
+	looks := 0
+	for delay := t.usually(); ; delay = min(max(time.Since(begin)/3, 10*time.Millisecond), slowestPoll) {
 		if err := pause(ctx, delay); err != nil {
 			t.cancel(ctx, id)
 			return result{}, err
 		}
+		looks++
 		var out *ssm.GetCommandInvocationOutput
 		err := t.call(ctx, func(ctx context.Context) (err error) {
 			out, err = t.client.GetCommandInvocation(ctx, in)
@@ -109,7 +112,7 @@ func (t *runCommand) await(ctx context.Context, id string) (result, error) {
 			return r, fmt.Errorf("SSM command %s: %w", id, err)
 		}
 		if done {
-			t.took(time.Since(begin))
+			t.took(time.Since(begin), looks)
 			return r, nil
 		}
 	}
@@ -200,12 +203,18 @@ func (t *runCommand) usually() time.Duration {
 	return t.guess
 }
 
-// took notes how long a command took. One that had to wait on the machine says little.
-func (t *runCommand) took(d time.Duration) {
+// took notes how long a command took, which is known only as well as it was looked at: one
+// that had ended before the first look may have taken any less. One that took far longer
+// waited for something on the machine, and says nothing.
+func (t *runCommand) took(d time.Duration, looks int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	d = min(max(d, 10*time.Millisecond), 2*time.Second)
-	t.guess += (d - t.guess) / 4
+	switch {
+	case looks == 1:
+		t.guess = max(t.guess*4/5, shortestGuess)
+	case d < max(4*t.guess, firstGuess):
+		t.guess += (d - t.guess) / 4
+	}
 }
 
 // pause waits unless ctx ends first.

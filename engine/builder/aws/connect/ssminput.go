@@ -136,7 +136,7 @@ func (x *runJob) feed(ctx context.Context, p *pieces) error {
 		return nil // there was none, or it went with the command
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(bothWays)
+	group.SetLimit(feeds)
 	ended := make(chan struct{}, 1)
 	for n, last := 0, false; !last; n++ {
 		var sealed string

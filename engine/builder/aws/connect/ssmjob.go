@@ -22,9 +22,9 @@ const (
 	firstWait, longestWait = 20, 400
 	// longestLinger is how long output that isn't prompt is collected, as above.
 	longestLinger = 50
-	// bothWays is how many commands of a job are under way at once, per direction. The SSM
-	// agent runs five at a time.
-	bothWays = 2
+	// feeds and fetches are how many commands of a job are under way at once for its input,
+	// and for output that has piled up. The SSM agent runs five at a time.
+	feeds, fetches = 3, 4
 	// inputWindow is how many pieces of input may lie on the machine.
 	inputWindow = 8
 	// newWithin is how long a job may take to start on the machine.
@@ -203,7 +203,7 @@ func (x *runJob) fetch(ctx context.Context, wait int) error {
 			continue
 		}
 		asks[0] = x.fetchWords(o.next, e.next, 0)
-		for at := far.next + x.most; at < far.have && len(asks) < 2*bothWays; at += x.most {
+		for at := far.next + x.most; at < far.have && len(asks) < fetches; at += x.most {
 			from := [2]int{o.have, e.have}
 			from[i] = at
 			asks = append(asks, x.fetchWords(from[0], from[1], 0))
