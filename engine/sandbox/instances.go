@@ -163,7 +163,7 @@ func (s *Server) machineSpec(id string) (MachineSpec, []volume, bool) {
 	}
 	t, _ := findType(i.Type)
 	spec := MachineSpec{InstanceID: id, Arch: goArch(i.Arch), Firmware: "bios", MemoryMiB: int(t.memoryMiB), CPUs: int(t.cpus),
-		Address: i.Address, MAC: i.MAC, Ports: s.portsOf(i), Metadata: s.metadata(id), Dir: s.machineDir(id)}
+		Address: i.Address, Ports: s.portsOf(i), Metadata: s.metadata(id), Dir: s.machineDir(id)}
 	if i.BootMode == "uefi" {
 		spec.Firmware = "uefi"
 	}

@@ -31,8 +31,6 @@ type MachineSpec struct {
 	// Address is the instance's public address, one of the loopback network: the
 	// machine's ports that a security group lets in are reached there.
 	Address string
-	// MAC is the hardware address of its network card, as the metadata has it.
-	MAC string
 	// Ports are the TCP ports that are let in.
 	Ports []int
 	// Metadata is the instance metadata service, to be reached from inside the machine at

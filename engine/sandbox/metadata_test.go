@@ -73,7 +73,7 @@ func TestMetadata(t *testing.T) {
 		"/latest/meta-data/local-ipv4":                         *i.PrivateIpAddress,
 		"/latest/meta-data/public-ipv4":                        *i.PublicIpAddress,
 		"/latest/meta-data/hostname":                           *i.PrivateDnsName,
-		"/latest/meta-data/mac":                                fakes.of(i.InstanceId)[0].spec.MAC,
+		"/latest/meta-data/mac":                                *i.NetworkInterfaces[0].MacAddress,
 		"/latest/meta-data/placement/region":                   "us-east-1",
 		"/latest/meta-data/placement/availability-zone":        *i.Placement.AvailabilityZone,
 		"/latest/meta-data/public-keys/":                       "0=k",
