@@ -231,7 +231,9 @@ func TestGoesOffByItself(t *testing.T) {
 	t.Parallel()
 	m := startMachine(t, newSpec(t))
 	running := make(chan error, 1)
-	go func() { running <- m.Exec(context.WithoutCancel(t.Context()), step.Cmd{Argv: []string{"sleep", "1000"}}) }()
+	go func() {
+		running <- m.Exec(context.WithoutCancel(t.Context()), step.Cmd{Argv: []string{"sleep", "1000"}})
+	}()
 	sh(t, m, "until grep -q sleep /proc/[0-9]*/comm; do sleep 0.01; done; kill -TERM 1")
 	select {
 	case <-m.Done():
