@@ -38,8 +38,9 @@ type machine struct {
 
 	// turn is held for writing by who changes whether the machine runs, and while its disk is
 	// written; commands hold it for reading as long as they take to start.
-	turn sync.RWMutex
-	boot *boot // nil: off
+	turn  sync.RWMutex
+	boot  *boot         // nil: off
+	still chan struct{} // closed when the machine goes on, or off; nil: it isn't held still
 }
 
 var (
@@ -108,10 +109,19 @@ func (m *machine) powerOff(write bool) error {
 func (m *machine) shutDown(write bool) error {
 	err := m.boot.end()
 	m.boot = nil
+	m.goOn()
 	if write {
 		err = errors.Join(err, packDisk(m.tree, m.disk))
 	}
 	return err
+}
+
+// goOn lets commands start that wait for it. The caller holds turn.
+func (m *machine) goOn() {
+	if m.still != nil {
+		close(m.still)
+		m.still = nil
+	}
 }
 
 // Ready implements [sandbox.Machine].
@@ -122,11 +132,9 @@ func (m *machine) Done() <-chan struct{} { return m.done }
 
 // Exec implements [sandbox.Machine]. What the command leaves running goes on.
 func (m *machine) Exec(ctx context.Context, cmd step.Cmd) error {
-	m.turn.RLock()
-	b := m.boot
-	if b == nil {
-		m.turn.RUnlock()
-		return errors.New("run a command: the machine is off")
+	b, err := m.running(ctx)
+	if err != nil {
+		return fmt.Errorf("run a command: %w", err)
 	}
 	wait, err := b.exec(ctx, cmd)
 	m.turn.RUnlock()
@@ -134,6 +142,27 @@ func (m *machine) Exec(ctx context.Context, cmd step.Cmd) error {
 		return fmt.Errorf("run %s: %w", cmd.Argv, err)
 	}
 	return wait()
+}
+
+// running waits while the machine is held still. It returns with turn held for reading,
+// unless it fails.
+func (m *machine) running(ctx context.Context) (*boot, error) {
+	for {
+		m.turn.RLock()
+		b, still := m.boot, m.still
+		if b != nil && still == nil {
+			return b, nil
+		}
+		m.turn.RUnlock()
+		if b == nil {
+			return nil, errors.New("the machine is off")
+		}
+		select {
+		case <-still:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
 }
 
 // SetPorts implements [sandbox.Machine]. No port can be reached from outside.
@@ -178,27 +207,36 @@ func (m *machine) turnOff(write bool) error {
 	return nil
 }
 
-// Pause implements [sandbox.Pauser].
+// Pause implements [sandbox.Pauser]. A machine that is ended meanwhile doesn't go on.
 func (m *machine) Pause(context.Context) (resume func() error, err error) {
 	m.turn.Lock()
-	if m.boot == nil {
-		m.turn.Unlock()
+	defer m.turn.Unlock()
+	b := m.boot
+	if b == nil {
 		return func() error { return nil }, nil
 	}
-	b := m.boot
+	if m.still != nil {
+		return nil, errors.New("hold a quick machine still: it is already")
+	}
 	err = b.group.freeze(true)
 	if err == nil {
 		err = packDisk(m.tree, m.disk)
 	}
 	if err != nil {
-		err = errors.Join(fmt.Errorf("hold a quick machine still: %w", err), b.group.freeze(false))
-		m.turn.Unlock()
-		return nil, err
+		return nil, errors.Join(fmt.Errorf("hold a quick machine still: %w", err), b.group.freeze(false))
 	}
-	return func() error {
-		defer m.turn.Unlock()
-		return b.group.freeze(false)
-	}, nil
+	m.still = make(chan struct{})
+	return func() error { return m.resume(b) }, nil
+}
+
+func (m *machine) resume(b *boot) error {
+	m.turn.Lock()
+	defer m.turn.Unlock()
+	if m.boot != b {
+		return nil
+	}
+	m.goOn()
+	return b.group.freeze(false)
 }
 
 // mostConsole is how much a console keeps, in bytes.
