@@ -73,7 +73,13 @@ func (in *instance) launch(ctx context.Context, onDemand bool) error {
 	if err != nil {
 		return err
 	}
-	if err := in.claimed(ctx, claimInstance, "the "+in.kind+" instance", func(ctx context.Context) error { return in.region.terminate(ctx, in.token) }); err != nil {
+	err = in.claimed(ctx, claimInstance, "the "+in.kind+" instance", func(ctx context.Context) error {
+		if in.id != "" {
+			return in.region.terminateAll(ctx, []string{in.id})
+		}
+		return in.region.terminate(ctx, in.token) // no answer came: there may be one all the same
+	})
+	if err != nil {
 		return err
 	}
 	if err := in.run(ctx, run, subnets, onDemand); err != nil {
@@ -139,10 +145,17 @@ func (in *instance) giveGroup(ctx context.Context, run *ec2.RunInstancesInput, s
 			return err
 		}
 	}
-	if err := in.claimed(ctx, claimGroup, "the security group", func(ctx context.Context) error { return in.region.removeGroups(ctx, in.token) }); err != nil {
+	var id string
+	err = in.claimed(ctx, claimGroup, "the security group", func(ctx context.Context) error {
+		if id != "" {
+			return in.region.removeGroup(ctx, id)
+		}
+		return in.region.removeGroups(ctx, in.token)
+	})
+	if err != nil {
 		return err
 	}
-	id, err := in.makeGroup(ctx, aws.ToString(subnet.VpcId), in.p.AWS.Connect.Port, from)
+	id, err = in.makeGroup(ctx, aws.ToString(subnet.VpcId), in.p.AWS.Connect.Port, from)
 	run.SecurityGroupIds = []string{id}
 	return err
 }

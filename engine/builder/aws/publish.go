@@ -144,14 +144,11 @@ func copied(tags []types.Tag) map[string]string {
 }
 
 func (m *maker) copy(ctx context.Context, home *region, source types.Image) (string, error) {
-	id, err := m.fromImage(ctx, home, source)
+	image, err := m.copyOf(ctx, home, source)
 	if err != nil {
 		return "", err
 	}
-	image, err := m.region.available(ctx, m.pending(id), m.p.AWS.Within, m.progress)
-	if err != nil {
-		return "", err
-	}
+	id := aws.ToString(image.ImageId)
 	if image, err = m.region.setIMDS(ctx, image, m.p.AWS.Image.IMDSv2); err != nil {
 		return "", err
 	}
@@ -166,6 +163,19 @@ func (m *maker) copy(ctx context.Context, home *region, source types.Image) (str
 		deprecate = m.p.Publish.DeprecateAfter
 	}
 	return id, m.region.publish(ctx, image, copied(source.Tags), deprecate)
+}
+
+// copyOf makes a copy, or finds one that an attempt that died didn't get to verify.
+func (m *maker) copyOf(ctx context.Context, home *region, source types.Image) (types.Image, error) {
+	begun, ok, err := m.region.stored(ctx, m.req.Key, kindCandidate)
+	if err != nil || ok && begun.State == types.ImageStateAvailable {
+		return begun, err
+	}
+	id, err := m.fromImage(ctx, home, source)
+	if err != nil {
+		return types.Image{}, err
+	}
+	return m.region.available(ctx, m.pending(id), m.p.AWS.Within, m.progress)
 }
 
 // sameImage compares a copy with what it was made of.
