@@ -23,6 +23,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/ec2instanceconnect"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
 	"golang.org/x/crypto/ssh"
@@ -40,6 +41,7 @@ type cloud struct {
 	dir      string
 	ec2      *ec2.Client
 	ssm      *ssm.Client
+	iam      *iam.Client
 	connect  *ec2instanceconnect.Client
 }
 
@@ -82,7 +84,8 @@ func startCloud(t *testing.T) *cloud {
 		Region: "us-east-1", BaseEndpoint: aws.String(c.endpoint),
 		Credentials: credentials.NewStaticCredentialsProvider("sandbox", "sandbox", ""),
 	}
-	c.ec2, c.ssm, c.connect = ec2.NewFromConfig(config), ssm.NewFromConfig(config), ec2instanceconnect.NewFromConfig(config)
+	c.ec2, c.ssm = ec2.NewFromConfig(config), ssm.NewFromConfig(config)
+	c.iam, c.connect = iam.NewFromConfig(config), ec2instanceconnect.NewFromConfig(config)
 	return c
 }
 
@@ -95,6 +98,21 @@ func call[T any](t *testing.T) func(*T, error) *T {
 		}
 		return out
 	}
+}
+
+const profile = "e2e"
+
+// makeProfile makes the instance profile by which an agent may talk to SSM.
+func (c *cloud) makeProfile() {
+	c.t.Helper()
+	const trust = `{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}]}`
+	name := aws.String(profile)
+	call[iam.CreateRoleOutput](c.t)(c.iam.CreateRole(c.t.Context(), &iam.CreateRoleInput{RoleName: name, AssumeRolePolicyDocument: aws.String(trust)}))
+	call[iam.AttachRolePolicyOutput](c.t)(c.iam.AttachRolePolicy(c.t.Context(), &iam.AttachRolePolicyInput{
+		RoleName: name, PolicyArn: aws.String("arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"),
+	}))
+	call[iam.CreateInstanceProfileOutput](c.t)(c.iam.CreateInstanceProfile(c.t.Context(), &iam.CreateInstanceProfileInput{InstanceProfileName: name}))
+	call[iam.AddRoleToInstanceProfileOutput](c.t)(c.iam.AddRoleToInstanceProfile(c.t.Context(), &iam.AddRoleToInstanceProfileInput{InstanceProfileName: name, RoleName: name}))
 }
 
 // newest returns the newest of the images that a search finds.
@@ -114,7 +132,8 @@ func (c *cloud) launch(image, key string) types.Instance {
 	c.t.Helper()
 	out := call[ec2.RunInstancesOutput](c.t)(c.ec2.RunInstances(c.t.Context(), &ec2.RunInstancesInput{
 		ImageId: &image, InstanceType: types.InstanceTypeT3Small, MinCount: aws.Int32(1), MaxCount: aws.Int32(1), KeyName: &key,
-		MetadataOptions: &types.InstanceMetadataOptionsRequest{HttpTokens: types.HttpTokensStateRequired},
+		IamInstanceProfile: &types.IamInstanceProfileSpecification{Name: aws.String(profile)},
+		MetadataOptions:    &types.InstanceMetadataOptionsRequest{HttpTokens: types.HttpTokensStateRequired},
 	}))
 	id := *out.Instances[0].InstanceId
 	started := time.Now()
@@ -232,15 +251,20 @@ func TestSandbox(t *testing.T) {
 	}
 	key, authorized := newKey(t)
 	call[ec2.ImportKeyPairOutput](t)(c.ec2.ImportKeyPair(t.Context(), &ec2.ImportKeyPairInput{KeyName: aws.String("e2e"), PublicKeyMaterial: []byte(authorized)}))
+	c.makeProfile()
 	instance := c.launch(*base.ImageId, "e2e")
 	c.run(*instance.InstanceId, "cloud-init status --wait >/dev/null; echo 'changed by SSM' >/etc/gild-e2e")
 	c.logIn(instance, key)
+	hostKey := c.run(*instance.InstanceId, "cat /etc/ssh/ssh_host_ed25519_key.pub")
 	image := c.image(*instance.InstanceId, "e2e-changed")
 	c.terminate(*instance.InstanceId)
 
 	second := c.launch(image, "e2e")
 	if got := c.run(*second.InstanceId, "cat /etc/gild-e2e; hostname"); got != "changed by SSM\n"+strings.Split(*second.PrivateDnsName, ".")[0] {
 		t.Errorf("an instance of the new image says %q; its private name is %s", got, *second.PrivateDnsName)
+	}
+	if got := c.run(*second.InstanceId, "cat /etc/ssh/ssh_host_ed25519_key.pub"); got == hostKey {
+		t.Errorf("two instances have the host key %s", got)
 	}
 	c.terminate(*second.InstanceId)
 
