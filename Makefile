@@ -69,7 +69,7 @@ FUZZTIME ?= 2m
 fuzz:
 	@set -e; for dir in $$($(GO) list -f '{{.Dir}}' ./... && cd $(GOSS) && $(GO) list -f '{{.Dir}}' ./...); do \
 	  for target in $$(grep -ho 'func Fuzz[A-Za-z0-9_]*' $$dir/*_test.go 2>/dev/null | cut -c6-); do \
-	    echo "== $$dir $$target"; (cd $$dir && $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) .); \
+	    echo "== $$dir $$target"; (cd $$dir && $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x .); \
 	  done; \
 	done
 
