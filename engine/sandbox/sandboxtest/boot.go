@@ -27,8 +27,9 @@ type boot struct {
 // bootWithin is how long a machine may take to be up; it takes a few hundredths of a second.
 const bootWithin = 30 * time.Second
 
-// newBoot starts a machine on a tree, and returns when commands can be run in it.
-func newBoot(ctx context.Context, tree string, console io.Writer) (*boot, error) {
+// newBoot starts a machine on a tree, and returns when commands can be run in it. work is a
+// folder beside the tree for the kernel's own use.
+func newBoot(ctx context.Context, tree, work string, console io.Writer) (*boot, error) {
 	theirLife, life, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -41,7 +42,7 @@ func newBoot(ctx context.Context, tree string, console io.Writer) (*boot, error)
 	b := &boot{life: life, ended: make(chan struct{})}
 	b.group, err = newGroup()
 	if err == nil {
-		b.cmd = exec.Command("unshare", "--cgroup", "/bin/sh", "-c", bootScript, "sh", tree)
+		b.cmd = exec.Command("unshare", "--cgroup", "/bin/sh", "-c", bootScript, "sh", tree, work)
 		b.cmd.Env = []string{"PATH=" + path}
 		b.cmd.ExtraFiles = []*os.File{theirLife, theirUp}
 		b.cmd.Stdout, b.cmd.Stderr = console, console

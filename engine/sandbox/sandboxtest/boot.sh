@@ -1,17 +1,12 @@
 # Boots a quick machine: this shell becomes its first process. It is started in new
-# namespaces, with the folder of the tree as $1. Descriptor 3 says with its end that the
-# machine is to go off, 4 is told that it is up.
+# namespaces, with the folder of the tree as $1 and an empty one beside it as $2. Descriptor 3
+# says with its end that the machine is to go off, 4 is told that it is up.
 set -eu
-cd "$1"
 mount --make-rprivate /
-mount --bind . .
+# The programs are the host's; what the machine changes of them is its own.
+mount -t overlay -o "lowerdir=/usr,upperdir=$1/usr,workdir=$2,index=off,xino=off,metacopy=off,redirect_dir=off" overlay "$1/usr"
+mount --rbind "$1" "$1"
 cd "$1"
-
-# What is in usr/local would be hidden by the host's /usr.
-mount --bind usr/local mnt
-mount --bind /usr usr
-mount -o remount,bind,ro usr
-mount --move mnt usr/local
 
 mount -t proc -o nosuid,nodev,noexec proc proc
 mount -t tmpfs -o mode=0755,nosuid,nodev tmpfs run

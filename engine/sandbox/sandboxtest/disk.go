@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // header is the first block of a disk.
@@ -71,6 +73,13 @@ func writeDisk(w io.Writer, tree string) error {
 	return errors.Join(err, t.Close(), out.Flush())
 }
 
+// A folder with this mark hides what the folder below has; a character device 0, 0 in place
+// of a file hides that.
+const (
+	opaqueMark = "trusted.overlay.opaque"
+	paxMark    = "SCHILY.xattr." + opaqueMark
+)
+
 // addEntry adds a file as it is. links are the names of files with several, by inode.
 func addEntry(t *tar.Writer, path, name string, info fs.FileInfo, links map[uint64]string) error {
 	target := ""
@@ -87,6 +96,9 @@ func addEntry(t *tar.Writer, path, name string, info fs.FileInfo, links map[uint
 	h.Name, h.Uname, h.Gname, h.Format = name, "", "", tar.FormatPAX
 	if info.IsDir() {
 		h.Name += "/"
+		if opaque, err := unix.Lgetxattr(path, opaqueMark, make([]byte, 8)); err == nil && opaque > 0 {
+			h.PAXRecords = map[string]string{paxMark: "y"}
+		}
 	}
 	stat := info.Sys().(*syscall.Stat_t)
 	if first, ok := links[stat.Ino]; ok && info.Mode().IsRegular() {
@@ -177,10 +189,15 @@ func makeEntry(content io.Reader, h *tar.Header, tree, path string) error {
 	switch h.Typeflag {
 	case tar.TypeDir:
 		err = os.Mkdir(path, 0o700)
+		if h.PAXRecords[paxMark] != "" {
+			err = errors.Join(err, unix.Lsetxattr(path, opaqueMark, []byte("y"), 0))
+		}
 	case tar.TypeFifo:
 		err = syscall.Mkfifo(path, 0o600)
 	case tar.TypeReg:
 		err = makeFile(path, content)
+	case tar.TypeChar:
+		err = unix.Mknod(path, unix.S_IFCHR|0o600, int(unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor))))
 	default:
 		err = fmt.Errorf("%s is a device, which the tree of a quick machine can't have", h.Name)
 	}

@@ -7,7 +7,8 @@
 // not the real thing, and stand in for it only where a test needs hundreds of machines:
 //
 //   - A disk is a tar of the tree behind a header that says so. It doesn't boot anywhere else.
-//   - /usr is this host's, read-only, but for /usr/local. Everything else is the machine's.
+//   - The programs in /usr are this host's, whatever it runs; a machine's disk holds only what
+//     it has changed there. Everything else is the machine's own.
 //   - There is no init system and no service runs. Restarting ends all processes.
 //   - The disk is written when the machine is held still, stopped or restarted; a machine that
 //     is killed leaves it as it was then. sync does nothing for it.
@@ -18,5 +19,6 @@
 // The machines of package vm are QEMU guests and have none of these limits; what is tested
 // here about bytes and boots must be tested there too.
 //
-// Tests that use machines need root, Linux, a cgroup2 hierarchy, util-linux and openssl.
+// Tests that use machines need root, Linux, a cgroup2 hierarchy, util-linux, openssl, and a
+// folder for temporary files that isn't in an overlay.
 package sandboxtest

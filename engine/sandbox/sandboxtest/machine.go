@@ -30,11 +30,10 @@ func (Machines) Start(ctx context.Context, spec sandbox.MachineSpec) (sandbox.Ma
 
 // machine is a running machine.
 type machine struct {
-	disk, tree string
-	metadata   *metadata
-	console    tail
-	ready      chan struct{}
-	done       chan struct{}
+	disk, tree, work string
+	metadata         *metadata
+	console          tail
+	ready, done      chan struct{}
 
 	// turn is held for writing by who changes whether the machine runs, and while its disk is
 	// written; commands hold it for reading as long as they take to start.
@@ -52,8 +51,11 @@ func start(ctx context.Context, spec sandbox.MachineSpec) (*machine, error) {
 	if len(spec.Disks) == 0 {
 		return nil, errors.New("it has no disk")
 	}
-	m := &machine{disk: spec.Disks[0].Path, tree: filepath.Join(spec.Dir, "tree"), ready: make(chan struct{}), done: make(chan struct{})}
-	if err := os.Mkdir(m.tree, 0o755); err != nil {
+	m := &machine{
+		disk: spec.Disks[0].Path, tree: filepath.Join(spec.Dir, "tree"), work: filepath.Join(spec.Dir, "work"),
+		ready: make(chan struct{}), done: make(chan struct{}),
+	}
+	if err := errors.Join(os.Mkdir(m.tree, 0o755), os.Mkdir(m.work, 0o755)); err != nil {
 		return nil, err
 	}
 	if err := unpackDisk(m.disk, m.tree); err != nil {
@@ -71,7 +73,7 @@ func start(ctx context.Context, spec sandbox.MachineSpec) (*machine, error) {
 
 // powerOn boots the machine. The caller holds turn, or is alone.
 func (m *machine) powerOn(ctx context.Context) error {
-	b, err := newBoot(ctx, m.tree, &m.console)
+	b, err := newBoot(ctx, m.tree, m.work, &m.console)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // osRelease is that of Debian 12.
@@ -33,8 +35,7 @@ func NewDisk(path string) error {
 }
 
 func makeTree(tree string) error {
-	for _, dir := range strings.Fields(`dev etc home mnt opt proc run srv sys usr usr/local usr/local/bin usr/local/sbin
-		usr/local/lib var var/cache var/lib var/log var/mail var/spool`) {
+	for _, dir := range strings.Fields(`dev etc home mnt opt proc run srv sys usr usr/local usr/local/bin usr/sbin var var/cache var/lib var/log var/mail var/spool`) {
 		if err := os.Mkdir(filepath.Join(tree, dir), 0o755); err != nil {
 			return err
 		}
@@ -44,6 +45,14 @@ func makeTree(tree string) error {
 		if err := errors.Join(os.Mkdir(path, 0o700), os.Chmod(path, mode)); err != nil {
 			return err
 		}
+	}
+	// What the host's owner has put there isn't the machine's. It also has no SSH server, for
+	// which host keys would have to be made at boot.
+	if err := errors.Join(
+		unix.Lsetxattr(filepath.Join(tree, "usr/local"), opaqueMark, []byte("y"), 0),
+		unix.Mknod(filepath.Join(tree, "usr/sbin/sshd"), unix.S_IFCHR, 0),
+	); err != nil {
+		return err
 	}
 	// Where the host has its programs, which are the machine's.
 	for _, name := range []string{"bin", "sbin", "lib", "lib32", "lib64", "libx32"} {
