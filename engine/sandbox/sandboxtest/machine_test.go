@@ -200,7 +200,7 @@ func TestPauseHoldsStill(t *testing.T) {
 	t.Parallel()
 	spec := newSpec(t)
 	m := startMachine(t, spec)
-	sh(t, m, "(while :; do echo x >>/var/log/loop; done) >/dev/null 2>&1 &")
+	sh(t, m, "(while :; do echo x >>/var/log/loop; done) >/dev/null 2>&1 & until [ -s /var/log/loop ]; do sleep 0.01; done")
 	resume, err := m.(sandbox.Pauser).Pause(t.Context())
 	must(t, err)
 	size := func() int64 {
@@ -241,7 +241,9 @@ func TestGoesOffByItself(t *testing.T) {
 	go func() {
 		running <- m.Exec(context.WithoutCancel(t.Context()), step.Cmd{Argv: []string{"sleep", "1000"}})
 	}()
-	sh(t, m, "until grep -qa '^sleep.1000' /proc/[0-9]*/cmdline; do sleep 0.01; done; kill -TERM 1")
+	sh(t, m, "until grep -qa '^sleep.1000' /proc/[0-9]*/cmdline; do sleep 0.01; done")
+	// Whether this one ends before the machine does is a race.
+	_ = m.Exec(t.Context(), step.Cmd{Argv: []string{"kill", "-TERM", "1"}})
 	select {
 	case <-m.Done():
 	case <-time.After(10 * time.Second):
