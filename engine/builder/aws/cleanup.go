@@ -40,7 +40,7 @@ func (b *Builder) Cleanup(ctx context.Context, res builder.Resource) (mine bool,
 	case claimVolume:
 		err = r.removeVolumes(ctx, token)
 	case claimKeyPair:
-		err = r.removeKeyPairs(ctx, token)
+		err = r.removeKeyPair(ctx, keyName(token))
 	case claimGroup:
 		err = r.removeGroups(ctx, token)
 	case claimProfile:

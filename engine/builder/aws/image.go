@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -284,6 +283,11 @@ func (m *maker) stop(ctx context.Context, bn *bench) error {
 		return nil
 	}
 	say(m.req.Log, "stopping %s", in.id)
+	if in.conn != nil {
+		// A machine that is off can't be told to tidy up, and would be asked for half a minute.
+		in.conn.Close()
+		in.conn = nil
+	}
 	_, err := client.Call(ctx, m.region.EC2.StopInstances, &ec2.StopInstancesInput{InstanceIds: []string{in.id}})
 	if err != nil {
 		return fmt.Errorf("stop %s in %s: %w", in.id, m.region.Name, err)
@@ -344,16 +348,19 @@ func (o *order) named(ctx context.Context, name string, create func(name string)
 	if id, err = o.findNamed(ctx, name); id != "" || err != nil {
 		return id, err
 	}
-	id, err = create(imageName(strings.TrimSuffix(name, "-"), o.token[:8]))
-	if client.HasCode(err, "InvalidAMIName.Duplicate") {
-		return o.findNamed(ctx, imageName(strings.TrimSuffix(name, "-"), o.token[:8]))
+	name = imageName(name, o.token[:8])
+	if id, err = create(name); client.HasCode(err, "InvalidAMIName.Duplicate") {
+		id, err = o.findNamed(ctx, name)
+	}
+	if err == nil && id == "" {
+		err = fmt.Errorf("the name %q belongs to another image", name)
 	}
 	return id, err
 }
 
-// findNamed returns the image of a name if it is the order's own.
+// findNamed returns the image of a name that is known to be taken, if it is the order's own.
 func (o *order) findNamed(ctx context.Context, name string) (id string, err error) {
-	err = o.region.lookFor(ctx, func() (bool, error) {
+	seen, err := o.region.lookAgain(ctx, func() (bool, error) {
 		found, err := o.region.findImages(ctx, filter("name", name))
 		for _, i := range found {
 			if tagValue(i.Tags, tagToken) == o.token && i.State != types.ImageStateDeregistered {
@@ -362,5 +369,8 @@ func (o *order) findNamed(ctx context.Context, name string) (id string, err erro
 		}
 		return len(found) > 0, err
 	})
+	if err == nil && !seen {
+		err = fmt.Errorf("EC2 says that the name %q is taken, and shows no image of this name", name)
+	}
 	return id, err
 }

@@ -164,7 +164,7 @@ func (in *instance) giveKey(ctx context.Context, run *ec2.RunInstancesInput) err
 	if in.p.AWS.Connect.By != "ssh" {
 		return nil
 	}
-	err := in.claimed(ctx, claimKeyPair, "the SSH key", func(ctx context.Context) error { return in.region.removeKeyPairs(ctx, in.token) })
+	err := in.claimed(ctx, claimKeyPair, "the SSH key", func(ctx context.Context) error { return in.region.removeKeyPair(ctx, keyName(in.token)) })
 	if err != nil {
 		return err
 	}
@@ -321,20 +321,34 @@ func (r *region) terminateAll(ctx context.Context, ids []string) error {
 	return nil
 }
 
+// minLooks is how often something is looked for at least, however long the calls take.
+const minLooks = 4
+
 // lookFor looks for something that may have been made although no answer came, until it is
 // found or has had time to show up.
 func (r *region) lookFor(ctx context.Context, look func() (found bool, err error)) error {
-	deadline := time.Now().Add(r.builder.config.Timing.Looks)
-	for {
+	t := r.builder.config.Timing
+	_, err := r.lookWithin(ctx, t.Looks, minLooks, look)
+	return err
+}
+
+// lookAgain looks for something that is known to be there, and may not show for a while.
+func (r *region) lookAgain(ctx context.Context, look func() (found bool, err error)) (found bool, err error) {
+	return r.lookWithin(ctx, r.builder.config.Timing.Settling, minLooks, look)
+}
+
+func (r *region) lookWithin(ctx context.Context, within time.Duration, looks int, look func() (found bool, err error)) (bool, error) {
+	deadline := time.Now().Add(within)
+	for n := 1; ; n++ {
 		found, err := look()
-		if found || err != nil || time.Now().After(deadline) {
-			return err
+		if found || err != nil || n >= looks && !time.Now().Before(deadline) {
+			return found, err
 		}
-		t := time.NewTimer(r.builder.config.Timing.Looks / 3)
+		t := time.NewTimer(r.builder.config.Timing.Looks / (minLooks - 1))
 		select {
 		case <-ctx.Done():
 			t.Stop()
-			return context.Cause(ctx)
+			return false, context.Cause(ctx)
 		case <-t.C:
 		}
 	}

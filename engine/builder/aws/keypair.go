@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
-	"errors"
 	"fmt"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -14,6 +13,8 @@ import (
 
 	"github.com/gildhq/gild/engine/builder/aws/client"
 )
+
+func keyName(token string) string { return "gild-" + token }
 
 // makeKeyPair makes a key that lives as long as the instance. Only its public half leaves
 // this process.
@@ -26,7 +27,7 @@ func (o *order) makeKeyPair(ctx context.Context) (name string, key ed25519.Priva
 	if err != nil {
 		return "", nil, err
 	}
-	name = "gild-" + o.token
+	name = keyName(o.token)
 	in := &ec2.ImportKeyPairInput{
 		KeyName: aws.String(name), PublicKeyMaterial: ssh.MarshalAuthorizedKey(line), TagSpecifications: o.tagged(types.ResourceTypeKeyPair),
 	}
@@ -34,7 +35,7 @@ func (o *order) makeKeyPair(ctx context.Context) (name string, key ed25519.Priva
 	if client.HasCode(err, "InvalidKeyPair.Duplicate") {
 		// An answer was lost, or an attempt that died left its own: the name is made of our
 		// token, and whose key it holds can't be told.
-		if err = o.region.removeKeyPair(ctx, &ec2.DeleteKeyPairInput{KeyName: aws.String(name)}); err == nil {
+		if err = o.region.removeKeyPair(ctx, name); err == nil {
 			_, err = client.Call(ctx, o.region.EC2.ImportKeyPair, in)
 		}
 	}
@@ -44,25 +45,11 @@ func (o *order) makeKeyPair(ctx context.Context) (name string, key ed25519.Priva
 	return name, key, nil
 }
 
-// removeKeyPairs removes the keys of a claim.
-func (r *region) removeKeyPairs(ctx context.Context, token string) error {
-	out, err := client.Call(ctx, r.EC2.DescribeKeyPairs, &ec2.DescribeKeyPairsInput{Filters: []types.Filter{filter("tag:"+tagToken, token)}})
-	if err != nil {
-		return err
-	}
-	for _, k := range out.KeyPairs {
-		err = errors.Join(err, r.removeKeyPair(ctx, &ec2.DeleteKeyPairInput{KeyPairId: k.KeyPairId}))
-	}
-	return err
-}
-
-func (r *region) removeKeyPair(ctx context.Context, in *ec2.DeleteKeyPairInput) error {
-	_, err := client.Call(ctx, r.EC2.DeleteKeyPair, in)
-	if client.HasCode(err, "InvalidKeyPair.NotFound") {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("remove the key pair %s%s: %w", aws.ToString(in.KeyPairId), aws.ToString(in.KeyName), err)
+// removeKeyPair removes a key pair. One that isn't there is no error.
+func (r *region) removeKeyPair(ctx context.Context, name string) error {
+	_, err := client.Call(ctx, r.EC2.DeleteKeyPair, &ec2.DeleteKeyPairInput{KeyName: aws.String(name)})
+	if err != nil && !client.HasCode(err, "InvalidKeyPair.NotFound") {
+		return fmt.Errorf("remove the key pair %s in %s: %w", name, r.Name, err)
 	}
 	return nil
 }

@@ -115,7 +115,7 @@ func (o *order) makeGroup(ctx context.Context, vpc string, port int, from netip.
 
 func (o *order) findGroup(ctx context.Context) (string, error) {
 	var id string
-	err := o.region.lookFor(ctx, func() (bool, error) {
+	_, err := o.region.lookAgain(ctx, func() (bool, error) {
 		found, err := o.region.findGroups(ctx, filter("tag:"+tagToken, o.token))
 		if len(found) > 0 {
 			id = aws.ToString(found[0].GroupId)
@@ -159,10 +159,11 @@ func (o *order) allow(ctx context.Context, group string, port int, from netip.Pr
 // removeGroups removes the groups of a claim. One that an ending network card still uses is
 // tried again for a while.
 func (r *region) removeGroups(ctx context.Context, token string) error {
-	found, err := r.findGroups(ctx, filter("tag:"+tagToken, token))
-	if err != nil {
-		return err
-	}
+	var found []types.SecurityGroup
+	err := r.lookFor(ctx, func() (_ bool, err error) {
+		found, err = r.findGroups(ctx, filter("tag:"+tagToken, token))
+		return len(found) > 0, err
+	})
 	for _, g := range found {
 		err = errors.Join(err, r.removeGroup(ctx, aws.ToString(g.GroupId)))
 	}

@@ -241,7 +241,7 @@ func (s *sweep) keyPairs(ctx context.Context, r *region) {
 	}
 	for _, k := range out.KeyPairs {
 		s.found(r, claimKeyPair, aws.ToString(k.KeyName), k.Tags, rankKeyPair, func(ctx context.Context) error {
-			return r.removeKeyPair(ctx, &ec2.DeleteKeyPairInput{KeyPairId: k.KeyPairId})
+			return r.removeKeyPair(ctx, aws.ToString(k.KeyName))
 		})
 	}
 }

@@ -94,7 +94,11 @@ func (r *region) verify(ctx context.Context, i types.Image, p *spec.Pipeline, ke
 
 func (r *region) verifySnapshots(ctx context.Context, i types.Image, account string, m *mismatches) error {
 	ids := snapshotIDs(i)
-	found, err := r.findSnapshots(ctx, filter("snapshot-id", ids...))
+	var found []types.Snapshot
+	err := r.lookFor(ctx, func() (_ bool, err error) {
+		found, err = r.findSnapshots(ctx, filter("snapshot-id", ids...))
+		return len(found) == len(ids), err
+	})
 	if err != nil {
 		return fmt.Errorf("read the snapshots of %s: %w", aws.ToString(i.ImageId), err)
 	}

@@ -58,8 +58,14 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
+	return newWorldOf(t, sandbox.Config{})
+}
+
+func newWorldOf(t testing.TB, c sandbox.Config) *world {
+	t.Helper()
 	w := &world{t: t, fakes: newFakes(), now: time.Now}
-	s, err := sandbox.Open(t.Context(), sandbox.Config{Dir: t.TempDir(), Machines: w.fakes})
+	c.Dir, c.Machines = t.TempDir(), w.fakes
+	s, err := sandbox.Open(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
