@@ -26,6 +26,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go/logging"
 )
 
 // Config says where AWS is.
@@ -161,6 +162,9 @@ func (c *Clients) load(ctx context.Context) error {
 		// Only now: while loading, the SDK wants to add AWS_CA_BUNDLE to its own client.
 		cfg.HTTPClient = &http.Client{Transport: c.config.Transport, CheckRedirect: noRedirect}
 	}
+	cfg.Logger = logging.LoggerFunc(func(_ logging.Classification, format string, args ...any) {
+		c.config.Log.Debug("AWS SDK: " + fmt.Sprintf(format, args...))
+	})
 	cfg.Credentials = credentials{cfg.Credentials}
 	c.loaded = &cfg
 	return nil
