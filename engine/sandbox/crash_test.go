@@ -3,6 +3,7 @@ package sandbox_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -45,6 +46,7 @@ func child(dir string) int {
 func startChild(t *testing.T, dir string) (*exec.Cmd, string) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Env = append(os.Environ(), "GILD_SANDBOX_CHILD="+dir)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -85,15 +87,18 @@ func TestKilled(t *testing.T) {
 			c := (&world{URL: url}).mine(t)
 			base := aws.ToString(describe(t, c).ImageId)
 			var wg sync.WaitGroup
-			for worker := range 4 {
-				wg.Go(func() { p.work(t.Context(), c, base, worker, after, func() { must(t, cmd.Process.Kill()) }) })
+			errs := make([]error, 4)
+			for worker := range errs {
+				wg.Go(func() {
+					errs[worker] = p.work(t.Context(), c, base, worker, after, func() { must(t, cmd.Process.Kill()) })
+				})
 			}
 			wg.Wait()
+			if p.count < after {
+				t.Errorf("only %d calls were answered: %v", p.count, errors.Join(append(errs, cmd.Process.Kill())...))
+			}
 			if err := cmd.Wait(); err == nil || cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 				t.Fatalf("the sandbox ended with %v", err)
-			}
-			if p.count < after {
-				t.Fatalf("only %d calls were answered", p.count)
 			}
 			p.check(t, open(t, sandbox.Config{Dir: dir}), base)
 		})
@@ -108,8 +113,8 @@ func describe(t *testing.T, c *ec2.Client) types.Image {
 }
 
 // work makes and removes things until the sandbox is gone; the answer with the number after
-// is the one that is followed by the kill.
-func (p *promises) work(ctx context.Context, c *ec2.Client, base string, worker, after int, kill func()) {
+// is the one that is followed by the kill. It returns the error that ended it.
+func (p *promises) work(ctx context.Context, c *ec2.Client, base string, worker, after int, kill func()) error {
 	done := func(err error, note func()) bool {
 		if err != nil {
 			return false
@@ -123,37 +128,39 @@ func (p *promises) work(ctx context.Context, c *ec2.Client, base string, worker,
 		name := fmt.Sprintf("w%d-%d", worker, n)
 		_, err := c.CreateKeyPair(ctx, &ec2.CreateKeyPairInput{KeyName: &name, KeyType: "ed25519"})
 		if !done(err, func() { p.keys[name] = true }) {
-			return
+			return err
 		}
 		out, err := c.RunInstances(ctx, runInput(base, func(in *ec2.RunInstancesInput) { in.ClientToken = &name }))
 		var id, volume string
 		if !done(err, func() { id = *out.Instances[0].InstanceId; p.instances[name] = id }) {
-			return
+			return err
 		}
 		_, err = c.CreateTags(ctx, &ec2.CreateTagsInput{Resources: []string{id}, Tags: []types.Tag{{Key: aws.String("by"), Value: &name}}})
 		if !done(err, func() { p.tagged[id] = true }) {
-			return
+			return err
 		}
 		volumes, err := c.DescribeVolumes(ctx, &ec2.DescribeVolumesInput{Filters: []types.Filter{filter("attachment.instance-id", id)}})
 		if !done(err, func() { volume = *volumes.Volumes[0].VolumeId }) {
-			return
+			return err
 		}
 		sn, err := c.CreateSnapshot(ctx, &ec2.CreateSnapshotInput{VolumeId: &volume})
 		if !done(err, func() { p.snapshots[*sn.SnapshotId] = true }) {
-			return
+			return err
 		}
 		if n%2 == 0 {
 			continue
 		}
 		// While it is being removed either is right.
-		p.note(func() { delete(p.keys, name) })
+		p.mu.Lock()
+		delete(p.keys, name)
+		p.mu.Unlock()
 		_, err = c.DeleteKeyPair(ctx, &ec2.DeleteKeyPairInput{KeyName: &name})
 		if !done(err, func() { p.keys[name] = false }) {
-			return
+			return err
 		}
 		_, err = c.TerminateInstances(ctx, &ec2.TerminateInstancesInput{InstanceIds: []string{id}})
 		if !done(err, func() { p.instances[name] = "" }) {
-			return
+			return err
 		}
 	}
 }

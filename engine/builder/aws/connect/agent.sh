@@ -52,6 +52,9 @@ make_group() {
 			;;
 		esac
 		[ -e "$base/cgroup.procs" ] || continue
+		case $path in
+		*/..*) path=/ ;; # of another cgroup namespace
+		esac
 		[ -d "$base$path" ] || path=/
 		group=${base}${path%/}/gild-${work##*-}-${job##*/}
 		[ -z "$name" ] || continue
@@ -264,9 +267,10 @@ fetch() {
 			left=$((left - 1))
 		fi
 	done
+	linger=$((2 * linger))
 	while [ "$linger" -gt 0 ] && [ ! -e "$job/o.$((o + 30))" ] && [ ! -e "$job/e.$((e + 30))" ] && ! over; do
 		linger=$((linger - 1))
-		sleep 0.1
+		sleep 0.05
 	done
 	state
 	count o "$o" 100000
@@ -314,9 +318,10 @@ room() {
 
 _gild_setsid=$(command -v setsid) || _gild_setsid=
 
-# "forget ID" may stand before an action, for jobs that are over.
+# "forget ID" may stand before an action, for jobs that are over. Their folders stay: a
+# "start" that arrives again starts nothing.
 while [ "$action" = forget ]; do
-	rm -rf "${work:?}/$1"
+	[ ! -d "$work/$1" ] || find "$work/$1" -mindepth 1 -delete
 	action=$2
 	shift 2
 done

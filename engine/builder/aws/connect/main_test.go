@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -36,19 +35,50 @@ type host struct {
 	dir  string
 	port int
 	key  ed25519.PrivateKey // accepted for root and for "admin", who may use sudo
+	how  hostOptions
 
 	mu     sync.Mutex
 	cmd    *exec.Cmd
 	leader int // its first process
 }
 
-// hostScript is the boot of a host; $1 is its folder.
-const hostScript = `set -eu
+// groupScript puts the shell that runs it into cgroups of the host's own, in both kinds of
+// hierarchy, and makes them the roots; $1 is the host's folder, $2 the cgroups' name.
+const groupScript = `set -eu
 cd "$1"
 mount --make-rprivate /
+mkdir -p v1 v2
+mount -t cgroup2 cgroup2 v2
+mount -t cgroup -o none,name=systemd cgroup v1
+for group in "v1/$2" "v2/$2"; do
+	mkdir -p "$group"
+	echo 0 >"$group/cgroup.procs"
+done
+exec unshare --cgroup /bin/sh -c "$4" sh "$1" "$3"
+`
+
+// ungroupScript removes the cgroups, which outlive a power cut.
+const ungroupScript = `set -eu
+cd "$1"
+mount --make-rprivate /
+mount -t cgroup2 cgroup2 v2
+mount -t cgroup -o none,name=systemd cgroup v1
+find "v1/$2" "v2/$2" -depth -type d -exec rmdir {} +
+`
+
+// hostScript is the boot of a host; $1 is its folder, $2 the version of cgroups it has.
+const hostScript = `set -eu
+cd "$1"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" root
 mount -t proc proc root/proc
-mount --rbind /sys root/sys
+mount --bind /sys root/sys
+if [ "$2" = v1 ]; then
+	mount -t tmpfs tmpfs root/sys/fs/cgroup
+	mkdir root/sys/fs/cgroup/systemd
+	mount -t cgroup -o none,name=systemd cgroup root/sys/fs/cgroup/systemd
+else
+	mount -t cgroup2 cgroup2 root/sys/fs/cgroup
+fi
 mount --rbind /dev root/dev
 mount -t tmpfs -o mode=755 tmpfs root/run
 mount -t tmpfs -o mode=1777 tmpfs root/tmp
@@ -73,6 +103,7 @@ if [ ! -e prepared ]; then
 	chmod 0440 root/etc/sudoers.d/gild-test
 	: >prepared
 fi
+mount --bind pushed root/etc/gild-test/pushed
 exec chroot root /bin/sh -c '/usr/sbin/sshd -D -f /etc/gild-test/sshd_config & while :; do sleep 1 & wait $!; done'
 `
 
@@ -89,19 +120,25 @@ MaxSessions 50
 AllowTcpForwarding %s
 `
 
-// startHost starts a machine that ends with the test. Forwarding is "yes" or "no".
-func startHost(tb testing.TB, forwarding string) *host {
+// hostOptions say how a machine differs from the usual.
+type hostOptions struct {
+	noForwarding bool   // of TCP connections, by its SSH server
+	cgroups      string // "v1"; empty is v2
+}
+
+// startHost starts a machine that ends with the test.
+func startHost(tb testing.TB, how hostOptions) *host {
 	tb.Helper()
 	if os.Getuid() != 0 {
 		tb.Fatal("the test makes machines out of namespaces and needs to be run as root")
 	}
-	for program, pkg := range map[string]string{"/usr/sbin/sshd": "openssh-server", "/usr/bin/sudo": "sudo", "/usr/bin/openssl": "openssl", "/usr/bin/nsenter": "util-linux"} {
+	for program, pkg := range map[string]string{"/usr/sbin/sshd": "openssh-server", "/usr/bin/sudo": "sudo", "/usr/bin/openssl": "openssl", "/usr/bin/nsenter": "util-linux", "/usr/bin/python3": "python3"} {
 		if _, err := os.Stat(program); err != nil {
 			tb.Fatalf("the test needs %s: install the package %s", program, pkg)
 		}
 	}
-	h := &host{tb: tb, dir: tb.TempDir(), port: freePort(tb)}
-	for _, dir := range []string{"upper", "work", "root", "ssm", "etc"} {
+	h := &host{tb: tb, dir: tb.TempDir(), port: freePort(tb), how: how}
+	for _, dir := range []string{"upper", "work", "root", "ssm", "etc", "pushed"} {
 		must(tb, os.Mkdir(filepath.Join(h.dir, dir), 0o755))
 	}
 	var public ssh.PublicKey
@@ -109,6 +146,10 @@ func startHost(tb testing.TB, forwarding string) *host {
 	line := ssh.MarshalAuthorizedKey(public)
 	h.write("etc/root.keys", line)
 	h.write("etc/admin.keys", line)
+	forwarding := "yes"
+	if how.noForwarding {
+		forwarding = "no"
+	}
 	h.write("etc/sshd_config", fmt.Appendf(nil, sshdConfig, h.port, forwarding))
 	h.newHostKey()
 	h.start()
@@ -150,7 +191,8 @@ func freePort(tb testing.TB) int {
 func (h *host) start() {
 	h.tb.Helper()
 	var said bytes.Buffer
-	cmd := exec.Command("unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "/bin/sh", "-c", hostScript, "sh", h.dir)
+	cmd := exec.Command("unshare", "--mount", "--pid", "--fork", "--kill-child=KILL",
+		"/bin/sh", "-c", groupScript, "sh", h.dir, h.group(), h.how.cgroups, hostScript)
 	cmd.Stdout, cmd.Stderr = &said, &said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	must(h.tb, cmd.Start())
@@ -189,6 +231,17 @@ func (h *host) stop() {
 	}
 	// Killed is what it was.
 	_ = cmd.Wait()
+	eventually(h.tb, "its cgroups can be removed", func() bool {
+		return exec.Command("unshare", "--mount", "/bin/sh", "-c", ungroupScript, "sh", h.dir, h.group()).Run() == nil
+	})
+}
+
+func (h *host) group() string { return "gild-test-" + filepath.Base(filepath.Dir(h.dir)) }
+
+// restart is a power cut.
+func (h *host) restart() {
+	h.stop()
+	h.start()
 }
 
 // enter returns a command that runs in the machine; nil when that is off.
@@ -198,7 +251,7 @@ func (h *host) enter(argv ...string) *exec.Cmd {
 	if h.leader == 0 {
 		return nil
 	}
-	args := append([]string{"-t", fmt.Sprint(h.leader), "-m", "-p", "-r", "-w"}, argv...)
+	args := append([]string{"-t", fmt.Sprint(h.leader), "-m", "-p", "-C", "-r", "-w"}, argv...)
 	return exec.Command("nsenter", args...)
 }
 
@@ -240,15 +293,4 @@ func randomBytes(n int) []byte {
 	b := make([]byte, n)
 	rand.Read(b)
 	return b
-}
-
-// noProcess checks that no process of the machine has the argument.
-func (h *host) noProcess(argument string) {
-	h.tb.Helper()
-	// The pattern doesn't find itself.
-	pattern := argument[:len(argument)-1] + "[" + argument[len(argument)-1:] + "]"
-	const script = `grep -zxsl "$1" /proc/[0-9]*/cmdline; :`
-	if left := h.output("sh", "-c", script, "sh", pattern); strings.TrimSpace(left) != "" {
-		h.tb.Errorf("still running: %q", left)
-	}
 }

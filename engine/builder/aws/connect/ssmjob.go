@@ -20,8 +20,9 @@ const (
 	// firstWait is how long a command may take to be over with its first call, and
 	// longestWait what a call may wait for output, in tenths of a second.
 	firstWait, longestWait = 20, 400
-	// longestLinger is how long output that isn't prompt is collected, as above.
-	longestLinger = 50
+	// Output that isn't prompt is collected so long, as above. Most commands that write
+	// anything end soon after, and then one call is enough.
+	shortestLinger, longestLinger = 3, 50
 	// feeds and fetches are how many commands of a job are under way at once for its input,
 	// and for output that has piled up. The SSM agent runs five at a time.
 	feeds, fetches = 3, 4
@@ -162,7 +163,7 @@ func (x *runJob) stage(ctx context.Context) (last string, staged int, err error)
 func (x *runJob) fetchWords(o, e, wait int) string {
 	linger := 0
 	if !x.prompt {
-		linger = min(int(time.Since(x.begin).Seconds()), longestLinger)
+		linger = min(shortestLinger+int(time.Since(x.begin).Seconds()), longestLinger)
 	}
 	first := "o"
 	if x.turn++; x.turn%2 == 0 {

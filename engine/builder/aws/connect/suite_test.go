@@ -20,36 +20,45 @@ import (
 	"github.com/gildhq/gild/engine/step"
 )
 
-// conform is what every connection must be able to do.
-func conform(t *testing.T, h *host, m *Machine) {
-	for _, test := range []struct {
-		name string
-		run  func(*testing.T, *host, *Machine)
-	}{
-		{"hostile words", testHostileWords},
-		{"many words", testManyWords},
-		{"environment", testEnvironment},
-		{"refused", testRefused},
-		{"exit status", testExitStatus},
-		{"output", testOutput},
-		{"one writer", testOneWriter},
-		{"chatty", testChatty},
-		{"input", testInput},
-		{"input not read", testInputNotRead},
-		{"dialogue", testDialogue},
-		{"failing streams", testFailingStreams},
-		{"leftovers", testLeftovers},
-		{"cancel", testCancel},
-		{"side by side", testSideBySide},
-		{"put and get", testPutGet},
-		{"put refused", testPutRefused},
-		{"facts", testFacts},
-		{"dial", testDial},
-		{"reboot", testReboot},
-	} {
-		t.Run(test.name, func(t *testing.T) { test.run(t, h, m) })
+// conform is what every connection must be able to do. restart cuts the machine's power and
+// gives it back; Options.Env of the connection is testEnv.
+func conform(t *testing.T, m *Machine, restart func()) {
+	for _, test := range append(basics,
+		part{"many words", testManyWords},
+		part{"environment", testEnvironment},
+		part{"refused", testRefused},
+		part{"one writer", testOneWriter},
+		part{"chatty", testChatty},
+		part{"failing streams", testFailingStreams},
+		part{"facts", testFacts},
+		part{"dial", testDial},
+		part{"reboot", func(t *testing.T, m *Machine) { testReboot(t, m, restart) }},
+	) {
+		t.Run(test.name, func(t *testing.T) { test.run(t, m) })
 	}
 }
+
+type part struct {
+	name string
+	run  func(*testing.T, *Machine)
+}
+
+// basics are the parts that a bad day of SSM must not harm either.
+var basics = []part{
+	{"hostile words", testHostileWords},
+	{"exit status", testExitStatus},
+	{"output", testOutput},
+	{"input", testInput},
+	{"input not read", testInputNotRead},
+	{"dialogue", testDialogue},
+	{"leftovers", testLeftovers},
+	{"cancel", testCancel},
+	{"side by side", testSideBySide},
+	{"put and get", testPutGet},
+	{"put refused", testPutRefused},
+}
+
+var testEnv = map[string]string{"CLOCK": "17"}
 
 // output runs a command that must succeed and returns what it printed.
 func output(tb testing.TB, m *Machine, argv ...string) string {
@@ -69,7 +78,7 @@ var everyByte = func() string {
 	return string(every)
 }()
 
-func testHostileWords(t *testing.T, _ *host, m *Machine) {
+func testHostileWords(t *testing.T, m *Machine) {
 	words := []string{
 		"", " ", "a b", "'", `"`, "`id`", "$(id)", "$HOME", "${x:-y}", `\`, `\n`, `\0101`, "%s%n", "*", "~", "-n", "--",
 		"\n", "a\n\n", "\r\n", "\t", "ünïcödé ☃", "\xff\xfe", "; touch /pwned #", "|", "&", ">/pwned", "!", "+", "=", "A=B",
@@ -101,14 +110,14 @@ func randomBytesWithoutNUL(n int) []byte {
 	return bytes.ReplaceAll(randomBytes(n), []byte{0}, []byte("'"))
 }
 
-func testManyWords(t *testing.T, _ *host, m *Machine) {
+func testManyWords(t *testing.T, m *Machine) {
 	argv := append([]string{"sh", "-c", "echo $#", "sh"}, strings.Fields(strings.Repeat("argument ", 50_000))...)
 	if got := output(t, m, argv...); got != "50000\n" {
 		t.Errorf("%q words arrived, want 50000", got)
 	}
 }
 
-func testEnvironment(t *testing.T, _ *host, m *Machine) {
+func testEnvironment(t *testing.T, m *Machine) {
 	var out bytes.Buffer
 	// Names that the agent uses itself.
 	env := map[string]string{"group": "1", "work": "2", "IFS": "/", "LANG": "C", "PWD": "4", "job": "5", "LC_ALL": "POSIX", "merge": "1"}
@@ -143,7 +152,7 @@ func testEnvironment(t *testing.T, _ *host, m *Machine) {
 	}
 }
 
-func testRefused(t *testing.T, _ *host, m *Machine) {
+func testRefused(t *testing.T, m *Machine) {
 	ended, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("enough"))
 	tests := []struct {
@@ -170,7 +179,7 @@ func testRefused(t *testing.T, _ *host, m *Machine) {
 	}
 }
 
-func testExitStatus(t *testing.T, _ *host, m *Machine) {
+func testExitStatus(t *testing.T, m *Machine) {
 	tests := []struct {
 		name   string
 		argv   []string
@@ -198,7 +207,7 @@ func testExitStatus(t *testing.T, _ *host, m *Machine) {
 	}
 }
 
-func testOutput(t *testing.T, _ *host, m *Machine) {
+func testOutput(t *testing.T, m *Machine) {
 	var out, complaints bytes.Buffer
 	const script = `head -c 5000000 /dev/urandom >/tmp/five; cat /tmp/five & head -c 1000000 /tmp/five >&2; wait; exit 3`
 	err := m.Exec(t.Context(), step.Cmd{Argv: []string{"sh", "-c", script}, Stdout: &out, Stderr: &complaints})
@@ -220,7 +229,7 @@ func digestOf(b []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-func testOneWriter(t *testing.T, _ *host, m *Machine) {
+func testOneWriter(t *testing.T, m *Machine) {
 	var out bytes.Buffer
 	err := m.Exec(t.Context(), step.Cmd{Argv: []string{"sh", "-c", "for i in $(seq 100); do echo 1; echo 2 >&2; done"}, Stdout: &out, Stderr: &out})
 	must(t, err)
@@ -230,7 +239,7 @@ func testOneWriter(t *testing.T, _ *host, m *Machine) {
 }
 
 // testChatty writes many small pieces, which must not cost a call each.
-func testChatty(t *testing.T, _ *host, m *Machine) {
+func testChatty(t *testing.T, m *Machine) {
 	got := output(t, m, "sh", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); echo $i; done")
 	lines := strings.Count(got, "\n")
 	if lines != 20_000 || !strings.HasSuffix(got, "19999\n20000\n") {
@@ -238,7 +247,7 @@ func testChatty(t *testing.T, _ *host, m *Machine) {
 	}
 }
 
-func testInput(t *testing.T, _ *host, m *Machine) {
+func testInput(t *testing.T, m *Machine) {
 	data := randomBytes(5<<20 + 17)
 	var out bytes.Buffer
 	must(t, m.Exec(t.Context(), step.Cmd{Argv: []string{"sha256sum"}, Stdin: bytes.NewReader(data), Stdout: &out}))
@@ -262,7 +271,7 @@ func testInput(t *testing.T, _ *host, m *Machine) {
 }
 
 // testInputNotRead checks that input nobody reads is in no one's way.
-func testInputNotRead(t *testing.T, _ *host, m *Machine) {
+func testInputNotRead(t *testing.T, m *Machine) {
 	must(t, m.Exec(t.Context(), step.Cmd{Argv: []string{"true"}, Stdin: bytes.NewReader(randomBytes(3 << 20))}))
 	must(t, m.Exec(t.Context(), step.Cmd{Argv: []string{"true"}, Stdin: endless{}}))
 	r, w := io.Pipe()
@@ -280,7 +289,7 @@ type endless struct{}
 func (endless) Read(p []byte) (int, error) { return len(p), nil }
 
 // testDialogue checks that both ways are open while the command runs.
-func testDialogue(t *testing.T, _ *host, m *Machine) {
+func testDialogue(t *testing.T, m *Machine) {
 	in, typed := io.Pipe()
 	said, out := io.Pipe()
 	done := make(chan error, 1)
@@ -307,7 +316,7 @@ type failing struct{ err error }
 func (f failing) Write([]byte) (int, error) { return 0, f.err }
 func (f failing) Read([]byte) (int, error)  { return 0, f.err }
 
-func testFailingStreams(t *testing.T, h *host, m *Machine) {
+func testFailingStreams(t *testing.T, m *Machine) {
 	broken := errors.New("the pipe is broken")
 	err := m.Exec(t.Context(), step.Cmd{Argv: []string{"cat", "/dev/zero"}, Stdout: failing{broken}})
 	if !errors.Is(err, broken) {
@@ -317,11 +326,11 @@ func testFailingStreams(t *testing.T, h *host, m *Machine) {
 	if !errors.Is(err, broken) {
 		t.Errorf("Exec: %v, want the reader's error", err)
 	}
-	h.noProcess("/dev/zero")
+	noProcess(t, m, "/dev/zero")
 }
 
 // testLeftovers checks that what a command leaves running ends with it.
-func testLeftovers(t *testing.T, h *host, m *Machine) {
+func testLeftovers(t *testing.T, m *Machine) {
 	for _, script := range []string{
 		"setsid sleep 4711 & sleep 4711 & exit 0",
 		"(trap '' TERM HUP INT QUIT; sleep 4711) & exit 0",
@@ -329,11 +338,22 @@ func testLeftovers(t *testing.T, h *host, m *Machine) {
 		"for i in $(seq 50); do setsid sleep 4711 & done",
 	} {
 		output(t, m, "sh", "-c", script)
-		h.noProcess("4711")
+		noProcess(t, m, "4711")
 	}
 }
 
-func testCancel(t *testing.T, h *host, m *Machine) {
+// noProcess checks that no process of the machine has the argument.
+func noProcess(t *testing.T, m *Machine, argument string) {
+	t.Helper()
+	// The pattern doesn't find itself.
+	pattern := argument[:len(argument)-1] + "[" + argument[len(argument)-1:] + "]"
+	const script = `grep -zxsl "$1" /proc/[0-9]*/cmdline; :`
+	if left := output(t, m, "sh", "-c", script, "sh", pattern); left != "" {
+		t.Errorf("still running: %q", left)
+	}
+}
+
+func testCancel(t *testing.T, m *Machine) {
 	cause := errors.New("enough of it")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	started := &signal{when: "started", do: func() { cancel(cause) }}
@@ -341,7 +361,7 @@ func testCancel(t *testing.T, h *host, m *Machine) {
 	if !errors.Is(err, cause) {
 		t.Errorf("Exec: %v, want the cause", err)
 	}
-	h.noProcess("4712")
+	noProcess(t, m, "4712")
 	for _, within := range []time.Duration{time.Millisecond, 10 * time.Millisecond, 60 * time.Millisecond, 200 * time.Millisecond} {
 		// Before the command has begun, or while it begins.
 		ctx, cancel := context.WithTimeout(t.Context(), within)
@@ -349,7 +369,7 @@ func testCancel(t *testing.T, h *host, m *Machine) {
 			t.Errorf("Exec: %v, want that the time is over", err)
 		}
 		cancel()
-		h.noProcess("4713")
+		noProcess(t, m, "4713")
 	}
 	if got := output(t, m, "echo", "still here"); got != "still here\n" {
 		t.Errorf("after a cancellation: %q", got)
@@ -369,7 +389,7 @@ func (s *signal) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func testSideBySide(t *testing.T, _ *host, m *Machine) {
+func testSideBySide(t *testing.T, m *Machine) {
 	const count = 6
 	results := make(chan error, count)
 	for i := range count {
@@ -393,7 +413,7 @@ func testSideBySide(t *testing.T, _ *host, m *Machine) {
 	}
 }
 
-func testPutGet(t *testing.T, _ *host, m *Machine) {
+func testPutGet(t *testing.T, m *Machine) {
 	modTime := time.Unix(1_700_000_000, 250_000_000)
 	binary := randomBytes(3<<20 + 3)
 	tests := []struct {
@@ -436,7 +456,7 @@ func testPutGet(t *testing.T, _ *host, m *Machine) {
 	}
 }
 
-func testPutRefused(t *testing.T, _ *host, m *Machine) {
+func testPutRefused(t *testing.T, m *Machine) {
 	must(t, m.Put(t.Context(), step.PutFile{Path: "/root/kept"}, strings.NewReader("kept")))
 	broken := errors.New("no more of it")
 	for _, half := range [][]byte{[]byte("half"), randomBytes(1 << 20)} {
@@ -464,7 +484,7 @@ func testPutRefused(t *testing.T, _ *host, m *Machine) {
 	}
 }
 
-func testFacts(t *testing.T, _ *host, m *Machine) {
+func testFacts(t *testing.T, m *Machine) {
 	got, err := m.Facts(t.Context())
 	must(t, err)
 	want := step.Facts{OS: "debian", Version: "12", Arch: "amd64", PackageManager: "apt"}
@@ -473,32 +493,36 @@ func testFacts(t *testing.T, _ *host, m *Machine) {
 	}
 }
 
-// testDial asks an HTTP server that only the machine's loopback has. The network is shared
-// with the test, which is no help to a connection that doesn't come from the machine: the
-// server answers only processes that can show it a file of the machine's.
-func testDial(t *testing.T, _ *host, m *Machine) {
+// testDial asks a web server on the machine's loopback.
+func testDial(t *testing.T, m *Machine) {
 	big := randomBytes(200_000)
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			return
+	must(t, m.Put(t.Context(), step.PutFile{Path: "/srv/web/big", Parents: true}, bytes.NewReader(big)))
+	port := freePort(t)
+	serving, stop := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() {
+		served <- m.Exec(serving, step.Cmd{
+			Argv: []string{"/usr/bin/python3", "-m", "http.server", "--protocol", "HTTP/1.1", "--bind", "127.0.0.1", "--directory", "/srv/web", fmt.Sprint(port)},
+		})
+	}()
+	defer func() {
+		stop()
+		if err := <-served; !errors.Is(err, context.Canceled) {
+			t.Errorf("the web server: %v", err)
 		}
-		fmt.Fprintf(w, "%s %s %s\n", r.Method, r.URL.Path, body)
-		w.Write(big)
-	})}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	go server.Serve(l)
-	defer server.Close()
-	port := l.Addr().(*net.TCPAddr).Port
+	}()
 	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return m.Dial(ctx, port) }}}
-	for _, body := range []string{"one", "two"} { // on one connection
-		res, err := client.Post("http://machine/path", "text/plain", strings.NewReader(body))
+	eventually(t, "the web server answers", func() bool {
+		res, err := client.Get("http://machine/")
+		return err == nil && res.Body.Close() == nil
+	})
+	for range 2 { // on one connection
+		res, err := client.Get("http://machine/big")
 		must(t, err)
 		got, err := io.ReadAll(res.Body)
 		must(t, errors.Join(err, res.Body.Close()))
-		if want := "POST /path " + body + "\n" + string(big); string(got) != want {
-			t.Errorf("%d bytes of an answer, want %d", len(got), len(want))
+		if !bytes.Equal(got, big) {
+			t.Errorf("%d bytes of an answer, want %d", len(got), len(big))
 		}
 	}
 	client.CloseIdleConnections()
@@ -513,14 +537,20 @@ func testDial(t *testing.T, _ *host, m *Machine) {
 }
 
 // testReboot restarts the machine under a command, and then as a pipeline does.
-func testReboot(t *testing.T, h *host, m *Machine) {
+func testReboot(t *testing.T, m *Machine, restart func()) {
 	must(t, m.Put(t.Context(), step.PutFile{Path: "/root/stays"}, strings.NewReader("stays")))
-	cut := &signal{when: "started", do: func() { go func() { h.stop(); h.start() }() }}
+	restarted := make(chan struct{})
+	cut := &signal{when: "started", do: func() {
+		go func() {
+			defer close(restarted)
+			restart()
+		}()
+	}}
 	err := m.Exec(t.Context(), step.Cmd{Argv: []string{"sh", "-c", "echo started; sleep 4714"}, Stdout: cut})
 	if err == nil || errors.As(err, new(*step.ExitError)) {
 		t.Errorf("a command under which the machine was restarted: %v, want an error of the connection", err)
 	}
-	eventually(t, "the machine is back", func() bool { return h.enter() != nil })
+	<-restarted
 	if got := output(t, m, "cat", "/root/stays"); got != "stays" {
 		t.Errorf("after a restart: %q", got)
 	}
@@ -528,8 +558,7 @@ func testReboot(t *testing.T, h *host, m *Machine) {
 	must(t, m.Reboot(t.Context(), func(context.Context) error {
 		go func() {
 			time.Sleep(300 * time.Millisecond) // EC2 doesn't do it at once
-			h.stop()
-			h.start()
+			restart()
 		}()
 		return nil
 	}))
