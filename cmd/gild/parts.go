@@ -20,7 +20,7 @@ func makeBuilders(state, endpoint string) ([]builder.Builder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w; name another state folder with --state", err)
 	}
-	onAWS, err := aws.New(aws.Config{Endpoint: endpoint})
+	onAWS, err := aws.New(aws.Config{Endpoint: endpoint, Timing: awsTiming()})
 	if err != nil {
 		return nil, err
 	}

@@ -56,6 +56,9 @@ type Timing struct {
 	// Looks is for how long something that may have been made, and whose answer was lost, is
 	// looked for before it counts as never made; default 6s.
 	Looks time.Duration
+	// Command is how long a command over SSM is thought to take before one was seen; default
+	// 500ms.
+	Command time.Duration
 	// Lease is how long what an unfinished run made is left alone by other machines; default 24h.
 	Lease time.Duration
 }

@@ -65,7 +65,7 @@ func (b *Builder) reach(ctx context.Context, in *instance, i types.Instance) (co
 		ID: in.id, Region: in.region.Name, Zone: aws.ToString(i.Placement.AvailabilityZone), Private: aws.ToString(i.PrivateIpAddress),
 		Arch: in.p.Arch, User: in.user(),
 	}
-	o := connect.Options{Within: in.p.AWS.Within}
+	o := connect.Options{Within: in.p.AWS.Within, Guess: b.config.Timing.Command}
 	if c.By == "ssm" {
 		return opened(connect.SSM(ctx, in.region.SSM, target, o))
 	}

@@ -67,6 +67,9 @@ type Instance struct {
 type Options struct {
 	// Within bounds connecting, and coming back after a restart; 0 means 10 minutes.
 	Within time.Duration
+	// Guess is how long a command over Run Command is thought to take before one was seen; the
+	// pauses between looks follow from it. 0 means 500ms.
+	Guess time.Duration
 	// Env is added to the minimal environment of every command: PATH, HOME and LANG.
 	Env map[string]string
 	// HostKeys are the keys the machine's SSH server may have, see [ParseHostKeys]. Without
@@ -79,6 +82,13 @@ func (o Options) within() time.Duration {
 		return 10 * time.Minute
 	}
 	return o.Within
+}
+
+func (o Options) guess() time.Duration {
+	if o.Guess == 0 {
+		return 500 * time.Millisecond
+	}
+	return o.Guess
 }
 
 // killGrace is how long a command that was told to end may take to be gone.

@@ -28,7 +28,7 @@ var _ SSMClient = (*ssm.Client)(nil)
 // until commands work. The instance needs the agent, a profile with the actions of the
 // managed policy AmazonSSMManagedInstanceCore, and a way to the service.
 func SSM(ctx context.Context, c SSMClient, in Instance, o Options) (*Machine, error) {
-	t := &runCommand{client: c, id: in.ID, within: o.within(), guess: firstGuess}
+	t := &runCommand{client: c, id: in.ID, within: o.within(), guess: o.guess(), firstGuess: o.guess()}
 	m := &Machine{t: t, in: in, env: o.Env, within: o.within()}
 	ctx, cancel := context.WithTimeoutCause(ctx, o.within(), fmt.Errorf("not within %s", o.within()))
 	defer cancel()
@@ -47,7 +47,7 @@ func (t *runCommand) online(ctx context.Context) error {
 	in := &ssm.DescribeInstanceInformationInput{Filters: []types.InstanceInformationStringFilter{
 		{Key: aws.String("InstanceIds"), Values: []string{t.id}},
 	}}
-	for delay := time.Second; ; delay = min(delay*3/2, 10*time.Second) {
+	for delay := 2 * t.firstGuess; ; delay = min(delay*3/2, 10*time.Second) {
 		var out *ssm.DescribeInstanceInformationOutput
 		err := t.call(ctx, func(ctx context.Context) (err error) {
 			out, err = t.client.DescribeInstanceInformation(ctx, in)
@@ -72,6 +72,8 @@ type runCommand struct {
 	client SSMClient
 	id     string
 	within time.Duration
+	// firstGuess is how long a command is thought to take before any was seen.
+	firstGuess time.Duration
 
 	mu    sync.Mutex
 	guess time.Duration // how long a command takes

@@ -23,8 +23,7 @@ const (
 	appearWithin = time.Minute
 	// commandTimeout is how long one command may run on the machine, far more than any takes.
 	commandTimeout = 5 * time.Minute
-	// firstGuess is how long a command is thought to take before any was seen.
-	firstGuess    = 500 * time.Millisecond
+	// shortestGuess bounds how soon a command is looked at.
 	shortestGuess = 10 * time.Millisecond
 	// slowestPoll is the longest time between two looks at a command.
 	slowestPoll = 5 * time.Second
@@ -85,13 +84,12 @@ func (t *runCommand) send(ctx context.Context, lines []string) (string, error) {
 func (t *runCommand) await(ctx context.Context, id string) (result, error) {
 	begin := time.Now()
 	in := &ssm.GetCommandInvocationInput{CommandId: aws.String(id), InstanceId: aws.String(t.id)}
-	looks := 0
+	unfinished := time.Duration(0) // when it was last seen so
 	for delay := t.usually(); ; delay = min(max(time.Since(begin)/3, 10*time.Millisecond), slowestPoll) {
 		if err := pause(ctx, delay); err != nil {
 			t.cancel(ctx, id)
 			return result{}, err
 		}
-		looks++
 		var out *ssm.GetCommandInvocationOutput
 		err := t.call(ctx, func(ctx context.Context) (err error) {
 			out, err = t.client.GetCommandInvocation(ctx, in)
@@ -112,9 +110,10 @@ func (t *runCommand) await(ctx context.Context, id string) (result, error) {
 			return r, fmt.Errorf("SSM command %s: %w", id, err)
 		}
 		if done {
-			t.took(time.Since(begin), looks)
+			t.took(unfinished, time.Since(begin))
 			return r, nil
 		}
+		unfinished = time.Since(begin)
 	}
 }
 
@@ -203,17 +202,18 @@ func (t *runCommand) usually() time.Duration {
 	return t.guess
 }
 
-// took notes how long a command took, which is known only as well as it was looked at: one
-// that had ended before the first look may have taken any less. One that took far longer
-// waited for something on the machine, and says nothing.
-func (t *runCommand) took(d time.Duration, looks int) {
+// took notes how long a command took: longer than it was seen unfinished, 0 for never, and
+// not longer than it was seen to be over. What wasn't seen unfinished may have taken any
+// time, so the next is looked at sooner; what took far longer than usual waited for
+// something on the machine, and says nothing.
+func (t *runCommand) took(unfinished, over time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
-	case looks == 1:
+	case unfinished == 0:
 		t.guess = max(t.guess*4/5, shortestGuess)
-	case d < max(4*t.guess, firstGuess):
-		t.guess += (d - t.guess) / 4
+	case unfinished < max(4*t.guess, t.firstGuess):
+		t.guess += (unfinished + (over-unfinished)/4 - t.guess) / 2
 	}
 }
 
