@@ -287,8 +287,12 @@ func TestSamplePlugins(t *testing.T) {
 				continue // a file of the tool itself
 			}
 			shown++
+			text := strings.ReplaceAll(block[1], "./ansible ", "./play ")
+			if !strings.Contains(text, "tests:") {
+				text += "tests: [{uses: boot}]\n"
+			}
 			s.write("shown.yaml", "gild: 1\nname: shown\nrelease: 1.0.0\nbase: debian/12\nmatrix: {arch: [amd64]}\n"+
-				"secrets: {db: {env: DB}, registry: {env: REGISTRY}}\n"+strings.ReplaceAll(block[1], "./ansible ", "./play "))
+				"secrets: {db: {env: DB}, registry: {env: REGISTRY}}\n"+text)
 			if out := s.gild("validate", "shown.yaml"); out.code != 0 {
 				t.Errorf("the README of %s shows what isn't valid:\n%s", name, out.stderr)
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
 	"strings"
 	"sync"
 
@@ -69,6 +70,9 @@ const (
 	keysEnd   = "-----END SSH HOST KEY KEYS-----"
 )
 
+// keyType is the first word of a public key in OpenSSH's form.
+var keyType = regexp.MustCompile(`\b(ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]+ `)
+
 // ParseHostKeys finds the SSH host keys in what the serial console has said: cloud-init
 // writes them there. A console that hasn't said them yet gives nil and no error.
 func ParseHostKeys(console string) ([]ssh.PublicKey, error) {
@@ -83,16 +87,12 @@ func ParseHostKeys(console string) ([]ssh.PublicKey, error) {
 	}
 	var keys []ssh.PublicKey
 	for line := range strings.Lines(text) {
-		// The console may put its own words in front, such as "ci-info: ".
-		if at := strings.Index(line, "ssh-"); at >= 0 && !strings.Contains(line[:at], "ecdsa-") {
-			line = line[at:]
-		} else if at := strings.Index(line, "ecdsa-"); at >= 0 {
-			line = line[at:]
-		}
-		line = strings.TrimSpace(line)
-		if line == "" {
+		// The console may put its own words in front, such as "ci-info: ", also of the end.
+		at := keyType.FindStringIndex(line)
+		if at == nil {
 			continue
 		}
+		line = strings.TrimSpace(line[at[0]:])
 		key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line))
 		if err != nil {
 			return nil, fmt.Errorf("host key %.60q on the console: %w", line, err)

@@ -26,18 +26,31 @@ func inTree(path string, flags uint64) (int, error) {
 		return -1, err
 	}
 	defer unix.Close(root)
-	var fd int
-	err = retry(func() (err error) {
-		fd, err = unix.Openat2(root, path, &unix.OpenHow{
-			Flags:   flags | unix.O_CLOEXEC,
-			Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-		})
-		return err
-	})
+	fd, err := openIn(root, path, flags)
 	if err != nil {
 		return -1, fmt.Errorf("open %s: %w", path, err)
 	}
 	return fd, nil
+}
+
+// openIn opens a path below the folder root. While anything on the machine is renamed or
+// mounted, the kernel can't tell whether ".." leaves the root and answers EAGAIN: see
+// openat2(2). It is asked again for about five seconds.
+func openIn(root int, path string, flags uint64) (fd int, err error) {
+	for try := range time.Duration(1000) {
+		err = retry(func() (err error) {
+			fd, err = unix.Openat2(root, path, &unix.OpenHow{
+				Flags:   flags | unix.O_CLOEXEC,
+				Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+			})
+			return err
+		})
+		if !errors.Is(err, unix.EAGAIN) {
+			break
+		}
+		time.Sleep(try * 10 * time.Microsecond)
+	}
+	return fd, err
 }
 
 // openParent opens the folder in which the file that path means is, or would be, and
