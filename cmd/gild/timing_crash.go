@@ -14,6 +14,6 @@ import (
 func awsTiming() aws.Timing {
 	return aws.Timing{
 		Timing: client.Timing{Attempt: 10 * time.Second, Settling: 2 * time.Second, Backoff: 5 * time.Millisecond},
-		Poll:   10 * time.Millisecond, PollMost: 100 * time.Millisecond, Looks: 60 * time.Millisecond, Command: 40 * time.Millisecond,
+		Poll:   10 * time.Millisecond, PollMost: 100 * time.Millisecond, Looks: 60 * time.Millisecond, Command: 60 * time.Millisecond,
 	}
 }

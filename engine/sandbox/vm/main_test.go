@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/gildhq/gild/engine/builder/local/disk"
 	"github.com/gildhq/gild/engine/builder/local/guest"
 	"github.com/gildhq/gild/engine/builder/local/sandbox"
@@ -50,6 +52,10 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	code := m.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
 	if err := debian.remove(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1

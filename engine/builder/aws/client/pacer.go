@@ -42,7 +42,7 @@ var ceilings = map[string]ceiling{
 // others is the ceiling of every other service.
 var others = ceiling{rate: 10, burst: 30}
 
-// slowest is what no bucket falls below, in calls per second.
+// slowest is what no bucket falls below, in calls per second, scaled like the ceilings.
 const slowest = 0.2
 
 // localScale raises the ceilings of an endpoint on this machine, which nobody else uses and
@@ -88,7 +88,7 @@ func (p *pacer) bucket(region, kind string) *bucket {
 			c = others
 		}
 		c.rate, c.burst = c.rate*p.scale, c.burst*p.scale
-		b = &bucket{ceiling: c, rate: c.rate, tokens: c.burst}
+		b = &bucket{ceiling: c, slowest: slowest * p.scale, rate: c.rate, tokens: c.burst}
 		p.buckets[key] = b
 	}
 	return b
@@ -97,6 +97,7 @@ func (p *pacer) bucket(region, kind string) *bucket {
 // bucket is a token bucket whose rate follows the throttles.
 type bucket struct {
 	ceiling ceiling
+	slowest float64
 
 	mu      sync.Mutex
 	rate    float64 // calls per second now
@@ -177,7 +178,7 @@ func (b *bucket) throttled(now time.Time) (rate float64, slower bool) {
 	b.refill(now)
 	b.cut = now
 	// Others use the account too: being far below the ceiling was already too much.
-	b.rate = max(slowest, min(b.rate, max(b.before, b.current))*0.6)
+	b.rate = max(b.slowest, min(b.rate, max(b.before, b.current))*0.6)
 	b.tokens = min(b.tokens, 0)
 	return b.rate, true
 }

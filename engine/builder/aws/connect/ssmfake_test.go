@@ -17,6 +17,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 )
@@ -69,6 +70,8 @@ func (f *fakeSSM) client(tb testing.TB) *ssm.Client {
 	return ssm.New(ssm.Options{
 		Region: "eu-west-1", BaseEndpoint: aws.String(server.URL), HTTPClient: httpClient,
 		Credentials: credentials.NewStaticCredentialsProvider("AKIAEXAMPLE", "secret", ""),
+		// A throttled call is made again after up to 20 s by default.
+		Retryer: retry.NewStandard(func(o *retry.StandardOptions) { o.MaxBackoff = 50 * time.Millisecond }),
 	})
 }
 

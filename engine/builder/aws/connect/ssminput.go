@@ -28,11 +28,12 @@ type pieces struct {
 	quit    chan struct{}
 	err     error // why reading ended, when it wasn't the end; set before blocks is closed
 	pending []byte
+	guess   int // how much is likely to fit into a piece
 	over    bool
 }
 
 func newPieces(r io.Reader) *pieces {
-	p := &pieces{blocks: make(chan []byte), quit: make(chan struct{}), over: r == nil}
+	p := &pieces{blocks: make(chan []byte), quit: make(chan struct{}), guess: mostInput, over: r == nil}
 	if r != nil {
 		go p.read(r)
 	}
@@ -84,7 +85,7 @@ func (p *pieces) first(s *session, room int) (string, error) {
 	if !p.over || p.err != nil {
 		return "", nil
 	}
-	n, sealed, err := s.sealSome(p.pending, room)
+	n, sealed, _, err := s.sealSome(p.pending, room, mostInput)
 	if err != nil || n < len(p.pending) {
 		return "", err
 	}
@@ -107,27 +108,37 @@ func (p *pieces) next(ctx context.Context, s *session) (sealed string, last bool
 	if p.over && p.err != nil {
 		return "", false, p.err
 	}
-	n, sealed, err := s.sealSome(p.pending, mostParameters)
+	n, sealed, guess, err := s.sealSome(p.pending, mostParameters, p.guess)
 	if err != nil {
 		return "", false, err
 	}
+	p.guess = guess
 	p.pending = p.pending[n:]
 	return sealed, p.over && len(p.pending) == 0, nil
 }
 
-// sealSome encrypts as much of data as makes no more than room characters.
-func (s *session) sealSome(data []byte, room int) (n int, sealed string, err error) {
-	n = min(len(data), mostInput)
+// sealSome encrypts as much of data as makes no more than room characters. guess is how
+// much that may be; the guess for what follows is returned.
+func (s *session) sealSome(data []byte, room, guess int) (n int, sealed string, next int, err error) {
 	for {
+		n = min(len(data), guess)
 		sealed, err = s.seal(data[:n])
-		if err != nil || len(sealed) <= room {
-			return n, sealed, err
+		if err != nil {
+			return 0, "", 0, err
+		}
+		if len(sealed) <= room {
+			return n, sealed, min(max(guess, fits(n, len(sealed), room)), mostInput), nil
 		}
 		if n <= 1 {
-			return 0, "", fmt.Errorf("%d characters are too few for a message", room)
+			return 0, "", 0, fmt.Errorf("%d characters are too few for a message", room)
 		}
-		n = max(1, int(float64(n)*0.98*float64(room)/float64(len(sealed))))
+		guess = max(1, fits(n, len(sealed), room))
 	}
+}
+
+// fits is how much data is likely to fit into room characters when n bytes made sealed.
+func fits(n, sealed, room int) int {
+	return int(0.98 * float64(n) * float64(room) / float64(sealed))
 }
 
 // feed sends the input until it or the job ends.

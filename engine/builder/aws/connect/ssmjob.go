@@ -143,12 +143,12 @@ func (x *runJob) start(ctx context.Context, pieces *pieces) (started bool, err e
 // stage encrypts the request, and sends all of it but the end in pieces when it is long.
 func (x *runJob) stage(ctx context.Context) (last string, staged int, err error) {
 	left := []byte(x.request)
-	for {
-		n, sealed, err := x.s.sealSome(left, mostParameters/2)
+	for guess := mostInput; ; {
+		n, sealed, next, err := x.s.sealSome(left, mostParameters/2, guess)
 		if err != nil {
 			return "", 0, err
 		}
-		left = left[n:]
+		left, guess = left[n:], next
 		if len(left) == 0 {
 			return sealed, staged, nil
 		}
