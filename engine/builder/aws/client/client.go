@@ -162,6 +162,7 @@ func (c *Clients) load(ctx context.Context) error {
 		// Only now: while loading, the SDK wants to add AWS_CA_BUNDLE to its own client.
 		cfg.HTTPClient = &http.Client{Transport: c.config.Transport, CheckRedirect: noRedirect}
 	}
+	cfg.HTTPClient = ownBody{cfg.HTTPClient}
 	cfg.Logger = logging.LoggerFunc(func(_ logging.Classification, format string, args ...any) {
 		c.config.Log.Debug("AWS SDK: " + fmt.Sprintf(format, args...))
 	})
