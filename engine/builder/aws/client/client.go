@@ -147,10 +147,7 @@ func (c *Clients) load(ctx context.Context) error {
 	if c.loaded != nil {
 		return nil
 	}
-	options := []func(*config.LoadOptions) error{
-		config.WithRetryer(func() aws.Retryer { return c.retryer }),
-		config.WithAPIOptions(middlewares(c)),
-	}
+	options := []func(*config.LoadOptions) error{config.WithLogger(logging.LoggerFunc(c.note))}
 	if c.config.Endpoint != "" {
 		options = append(options, config.WithBaseEndpoint(c.config.Endpoint))
 	}
@@ -163,12 +160,20 @@ func (c *Clients) load(ctx context.Context) error {
 		cfg.HTTPClient = &http.Client{Transport: c.config.Transport, CheckRedirect: noRedirect}
 	}
 	cfg.HTTPClient = ownBody{cfg.HTTPClient}
-	cfg.Logger = logging.LoggerFunc(func(_ logging.Classification, format string, args ...any) {
-		c.config.Log.Debug("AWS SDK: " + fmt.Sprintf(format, args...))
-	})
+	// Only now too: what looks for credentials has short patience of its own, made for a
+	// metadata service that isn't there.
+	cfg.Retryer = func() aws.Retryer { return c.retryer }
+	cfg.APIOptions = append(cfg.APIOptions, middlewares(c)...)
 	cfg.Credentials = credentials{cfg.Credentials}
 	c.loaded = &cfg
 	return nil
+}
+
+// note takes what the SDK would print itself. Its warnings are for the debug log only: what
+// matters of them, such as that credentials are nowhere to be found, is in the error of the
+// call. The parts that look for credentials keep the logger that they are made with.
+func (c *Clients) note(kind logging.Classification, format string, args ...any) {
+	c.config.Log.Debug("the AWS SDK says", "kind", string(kind), "text", fmt.Sprintf(format, args...))
 }
 
 // noRedirect keeps a signed request from going to another host.
