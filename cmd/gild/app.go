@@ -14,6 +14,7 @@ import (
 
 	"github.com/gildhq/gild/cmd/gild/ui"
 	"github.com/gildhq/gild/engine/builder"
+	"github.com/gildhq/gild/engine/builder/aws"
 	"github.com/gildhq/gild/engine/diag"
 )
 
@@ -22,13 +23,13 @@ type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	getenv         func(string) string
-	// makeBuilders makes the builders that pipelines may choose, in a state folder; endpoint
-	// takes the place of AWS's own unless it is empty.
-	makeBuilders func(state, endpoint string) ([]builder.Builder, error)
+	// makeBuilders makes the builders that pipelines may choose, in a state folder.
+	makeBuilders func(state string, cloud aws.Config) ([]builder.Builder, error)
 
-	state    string
-	endpoint string
-	noColor  bool
+	state     string
+	cloud     aws.Config
+	inSandbox bool // see onSandbox
+	noColor   bool
 }
 
 // run executes a command line and returns the exit code.
@@ -57,7 +58,7 @@ Start with "gild init", then "gild build gild.yaml".`,
 	}
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.state, "state", "", "state `FOLDER` (default $GILD_STATE, else gild in $XDG_STATE_HOME or ~/.local/state)")
-	flags.StringVar(&a.endpoint, "endpoint", "", "ask this `URL` in place of AWS, such as that of gild sandbox (default $AWS_ENDPOINT_URL)")
+	flags.StringVar(&a.cloud.Endpoint, "endpoint", "", "ask this `URL` in place of AWS, such as that of gild sandbox (default $AWS_ENDPOINT_URL)")
 	flags.BoolVar(&a.noColor, "no-color", false, "never use colours; the variable NO_COLOR does the same")
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)

@@ -37,12 +37,16 @@ Ctrl-C stops cleanly, the second at once.`,
 		Example: `  gild build gild.yaml
   gild build pipelines/ --param port=8080 --keep-going
   gild build gild.yaml --until web-server      # up to one step
+  gild build gild.yaml --sandbox               # an AMI, on a stand-in for AWS
   gild build gild.yaml --json --events events.jsonl`,
 		Args: argsBetween(1, -1, "a pipeline file"),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.build(cmd, o, args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.onSandbox(cmd, func() error { return a.build(cmd, o, args) })
+		},
 	}
 	o.inputs(cmd)
 	o.selection(cmd)
+	a.sandboxFlag(cmd)
 	o.runOptions.flags(cmd)
 	flags := cmd.Flags()
 	flags.BoolVarP(&o.keepGoing, "keep-going", "k", false, "after a failure, go on with what doesn't depend on it")

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/gildhq/gild/engine/builder"
+	"github.com/gildhq/gild/engine/builder/aws"
 	"github.com/gildhq/gild/engine/diag"
 	"github.com/gildhq/gild/engine/spec"
 	"github.com/gildhq/gild/engine/step"
@@ -35,7 +36,7 @@ type fakeBuilder struct{ dir string }
 var _ builder.Builder = (*fakeBuilder)(nil)
 
 // newFakeBuilder stands in for makeBuilders.
-func newFakeBuilder(state, _ string) ([]builder.Builder, error) {
+func newFakeBuilder(state string, _ aws.Config) ([]builder.Builder, error) {
 	return []builder.Builder{&fakeBuilder{dir: state}}, nil
 }
 

@@ -26,13 +26,16 @@ stays until a day after the run began, unless --run names the run.`,
   gild gc
   gild gc --builder aws --region eu-west-1,us-east-1`,
 		Args: argsBetween(0, 0, ""),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.gc(cmd, o) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.onSandbox(cmd, func() error { return a.gc(cmd, o) })
+		},
 	}
 	flags := cmd.Flags()
 	flags.BoolVarP(&o.dry, "dry-run", "n", false, "only list what would be removed")
 	flags.BoolVar(&o.json, "json", false, "print what was removed as JSON")
 	flags.StringVar(&o.builder, "builder", "local", "where to look, one of `local|aws`; aws looks on this machine too")
 	flags.StringSliceVar(&o.regions, "region", nil, "the `REGIONS` to look through")
+	a.sandboxFlag(cmd)
 	flags.StringVar(&o.run, "run", "", "take this `RUN` of another machine for dead, and look for what it left only")
 	return cmd
 }

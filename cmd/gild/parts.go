@@ -15,12 +15,13 @@ import (
 )
 
 // makeBuilders makes the builders of this gild.
-func makeBuilders(state, endpoint string) ([]builder.Builder, error) {
+func makeBuilders(state string, cloud aws.Config) ([]builder.Builder, error) {
 	onHost, err := local.New(state)
 	if err != nil {
 		return nil, fmt.Errorf("%w; name another state folder with --state", err)
 	}
-	onAWS, err := aws.New(aws.Config{Endpoint: endpoint, Timing: awsTiming()})
+	cloud.Timing = awsTiming()
+	onAWS, err := aws.New(cloud)
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +33,7 @@ func (a *app) builders() (_ []builder.Builder, state string, err error) {
 	if state, err = engine.StateFolder(a.state); err != nil {
 		return nil, "", err
 	}
-	makers, err := a.makeBuilders(state, a.endpoint)
+	makers, err := a.makeBuilders(state, a.cloud)
 	return makers, state, err
 }
 

@@ -30,10 +30,13 @@ Nothing is run or changed. A FILE may be a folder of pipelines.`,
   gild plan pipelines/ --param port=8080
   gild plan gild.yaml --dot | dot -Tsvg > plan.svg`,
 		Args: argsBetween(1, -1, "a pipeline file"),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.plan(cmd, o, args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.onSandbox(cmd, func() error { return a.plan(cmd, o, args) })
+		},
 	}
 	o.inputs(cmd)
 	o.selection(cmd)
+	a.sandboxFlag(cmd)
 	cmd.Flags().BoolVar(&o.json, "json", false, "print the plan as JSON")
 	cmd.Flags().BoolVar(&o.dot, "dot", false, "print the graph for Graphviz")
 	return cmd

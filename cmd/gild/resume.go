@@ -27,19 +27,25 @@ that it doesn't go on where it was begun.`,
   gild resume 20261204-120300-abcdef web.yaml --builder aws`,
 		Args: argsBetween(1, -1, "a run's id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.follow(cmd, o, func(ctx context.Context, e *engine.Engine, sink event.Sink) (*engine.Report, diag.List, error) {
-				if len(args) == 1 {
-					return e.Resume(ctx, args[0], sink)
-				}
-				r, err := inputs.request(cmd, args[1:])
-				if err != nil {
-					return nil, nil, err
-				}
-				return e.TakeOver(ctx, args[0], r, sink)
-			})
+			return a.onSandbox(cmd, func() error { return a.resume(cmd, o, inputs, args[0], args[1:]) })
 		},
 	}
 	o.flags(cmd)
 	inputs.inputs(cmd)
+	a.sandboxFlag(cmd)
 	return cmd
+}
+
+// resume finishes a run; with files, one that another machine may have begun.
+func (a *app) resume(cmd *cobra.Command, o runOptions, inputs requestOptions, id string, files []string) error {
+	return a.follow(cmd, o, func(ctx context.Context, e *engine.Engine, sink event.Sink) (*engine.Report, diag.List, error) {
+		if len(files) == 0 {
+			return e.Resume(ctx, id, sink)
+		}
+		r, err := inputs.request(cmd, files)
+		if err != nil {
+			return nil, nil, err
+		}
+		return e.TakeOver(ctx, id, r, sink)
+	})
 }

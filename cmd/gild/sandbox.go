@@ -11,10 +11,12 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"github.com/gildhq/gild/engine"
+	"github.com/gildhq/gild/engine/builder/aws"
 	"github.com/gildhq/gild/engine/sandbox"
 	"github.com/gildhq/gild/engine/sandbox/seed"
 	"github.com/gildhq/gild/engine/sandbox/vm"
@@ -76,28 +78,91 @@ func (a *app) sandbox(cmd *cobra.Command, o sandboxOptions) (err error) {
 	}
 	ctx, stop := a.interruptible(cmd.Context(), nil)
 	defer stop()
+	s, err := a.startSandbox(ctx, o)
+	if err != nil {
+		return err
+	}
+	if err := a.explainSandbox(s.url()); err != nil {
+		return errors.Join(err, s.close())
+	}
+	select {
+	case err := <-s.failed:
+		return errors.Join(fmt.Errorf("serve the sandbox: %w", err), s.close())
+	case <-ctx.Done():
+		a.say("shutting the machines down; Ctrl-C again exits at once")
+		return s.close()
+	}
+}
+
+// sandboxFlag adds --sandbox to a command that [app.onSandbox] runs.
+func (a *app) sandboxFlag(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&a.inSandbox, "sandbox", false, "in place of AWS use a sandbox that runs as long as this command; see gild sandbox --help")
+}
+
+// onSandbox runs fn, with --sandbox while a sandbox stands in for AWS. The command has
+// --builder too, which is aws then.
+func (a *app) onSandbox(cmd *cobra.Command, fn func() error) (err error) {
+	if !a.inSandbox {
+		return fn()
+	}
+	if err := exclusive(cmd, "sandbox", "endpoint"); err != nil {
+		return err
+	}
+	flag := cmd.Flags().Lookup("builder")
+	if flag.Changed && flag.Value.String() != aws.Kind {
+		return usagef(cmd, "--sandbox stands in for AWS, and --builder is %q", flag.Value)
+	}
+	if err := flag.Value.Set(aws.Kind); err != nil {
+		return err
+	}
+	ctx, stop := a.interruptible(cmd.Context(), nil)
+	s, err := a.startSandbox(ctx, sandboxOptions{listen: "127.0.0.1:0"})
+	stop()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	a.cloud.Endpoint = s.url()
+	a.cloud.Credentials = credentials.NewStaticCredentialsProvider(sandbox.DefaultKey, sandbox.DefaultKey, "")
+	return fn()
+}
+
+// runningSandbox is a sandbox that answers.
+type runningSandbox struct {
+	release  func() error // gives its folder back
+	server   *sandbox.Server
+	listener net.Listener
+	http     *http.Server
+	failed   chan error // gets an error when it stops answering by itself
+}
+
+// startSandbox starts a sandbox. ctx bounds the start alone.
+func (a *app) startSandbox(ctx context.Context, o sandboxOptions) (_ *runningSandbox, err error) {
 	dir, release, err := a.sandboxFolder(o)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, release()) }()
 	listener, err := net.Listen("tcp", o.listen)
 	if err != nil {
-		return fmt.Errorf("start the sandbox: %w; name another address with --listen", err)
+		return nil, errors.Join(fmt.Errorf("start the sandbox: %w; name another address with --listen", err), release())
 	}
-	defer func() { err = errors.Join(err, ignoreClosed(listener.Close())) }()
 	server, err := a.openSandbox(ctx, dir, o)
 	if err != nil {
-		return err
+		return nil, errors.Join(err, listener.Close(), release())
 	}
-	defer func() {
-		a.say("shutting the machines down; Ctrl-C again exits at once")
-		err = errors.Join(err, server.Close())
-	}()
-	if err := a.explainSandbox("http://" + listener.Addr().String()); err != nil {
-		return err
+	s := &runningSandbox{
+		release: release, server: server, listener: listener, failed: make(chan error, 1),
+		http: &http.Server{Handler: server.Handler(), ReadHeaderTimeout: 10 * time.Second},
 	}
-	return serveSandbox(ctx, listener, server.Handler())
+	go func() { s.failed <- s.http.Serve(listener) }()
+	return s, nil
+}
+
+func (s *runningSandbox) url() string { return "http://" + s.listener.Addr().String() }
+
+// close ends it. Callers are in the middle of nothing that its state doesn't know.
+func (s *runningSandbox) close() error {
+	return errors.Join(s.http.Close(), s.server.Close(), s.release())
 }
 
 // loopback refuses addresses that others could reach: whoever reaches a sandbox can run
@@ -131,7 +196,7 @@ func (a *app) sandboxFolder(o sandboxOptions) (dir string, release func() error,
 	}
 	err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		err = fmt.Errorf("a running sandbox has the folder %s: stop it, or name another with --dir", dir)
+		err = fmt.Errorf("a running sandbox has the folder %s: use it with --endpoint, stop it, or name another folder with --dir", dir)
 	}
 	if err == nil && o.fresh {
 		err = os.RemoveAll(filepath.Join(dir, cloudFolder))
@@ -193,28 +258,5 @@ export AWS_ACCESS_KEY_ID=%[2]s AWS_SECRET_ACCESS_KEY=%[2]s
 export AWS_REGION=%[3]s AWS_DEFAULT_REGION=%[3]s
 `, endpoint, sandbox.DefaultKey, sandbox.DefaultRegion))
 	a.say("then, for example:\n  gild build gild.yaml --builder aws\n  aws ec2 describe-images --owners %s\nCtrl-C ends it.", seed.Debian)
-	return err
-}
-
-// serveSandbox serves until ctx ends, which is how a sandbox is meant to end.
-func serveSandbox(ctx context.Context, listener net.Listener, handler http.Handler) error {
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(listener) }()
-	select {
-	case err := <-ended:
-		return fmt.Errorf("serve the sandbox: %w", err)
-	case <-ctx.Done():
-		// Callers are in the middle of nothing that the state doesn't know.
-		err := server.Close()
-		<-ended
-		return err
-	}
-}
-
-func ignoreClosed(err error) error {
-	if errors.Is(err, net.ErrClosed) {
-		return nil
-	}
 	return err
 }

@@ -137,7 +137,7 @@ const maxSandboxAnswer = 1 << 30
 
 // askSandbox asks the running sandbox; in and out may be nil.
 func (a *app) askSandbox(ctx context.Context, method, what string, in, out any) (err error) {
-	endpoint := a.endpoint
+	endpoint := a.cloud.Endpoint
 	if endpoint == "" {
 		endpoint = a.getenv("AWS_ENDPOINT_URL")
 	}

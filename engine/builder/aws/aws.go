@@ -25,6 +25,8 @@ import (
 	"sync"
 	"time"
 
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
+
 	"github.com/gildhq/gild/engine/builder"
 	"github.com/gildhq/gild/engine/builder/aws/client"
 	"github.com/gildhq/gild/engine/diag"
@@ -38,6 +40,8 @@ const Kind = "aws"
 type Config struct {
 	// Endpoint is the address of all services; empty leaves it to the SDK, which has AWS_ENDPOINT_URL.
 	Endpoint string
+	// Credentials give the key that calls are signed with; nil leaves that to the SDK's chain.
+	Credentials sdk.CredentialsProvider
 	// Log is told about throttles and about what can only be told there; nil discards it.
 	Log *slog.Logger
 	// Now is the clock of expiry dates; nil is time.Now.
@@ -88,7 +92,7 @@ var _ builder.Builder = (*Builder)(nil)
 
 // New returns a builder. It makes no call and looks at no credentials.
 func New(c Config) (*Builder, error) {
-	clients, err := client.New(client.Config{Endpoint: c.Endpoint, Transport: c.Transport, Log: c.Log, Timing: c.Timing.Timing})
+	clients, err := client.New(client.Config{Endpoint: c.Endpoint, Credentials: c.Credentials, Transport: c.Transport, Log: c.Log, Timing: c.Timing.Timing})
 	if err != nil {
 		return nil, err
 	}

@@ -2,10 +2,11 @@
 // set per region.
 //
 // What goes in is where AWS is and how long to be patient; the SDK's own chain (environment,
-// shared files, roles) gives the credentials, and nothing is looked at before the first
-// call. Every call of every client passes one [pacer] (per region and kind of call), is tried
-// again by one retryer while time is left, has a time limit per try, and fails with an [Error]
-// that says what to do. The package makes no resource, and never logs a parameter.
+// shared files, roles) gives the credentials unless they are given, and nothing is looked at
+// before the first call. Every call of every client passes one [pacer] (per region and kind of
+// call), is tried again by one retryer while time is left, has a time limit per try, and fails
+// with an [Error] that says what to do. The package makes no resource, and never logs a
+// parameter.
 package client
 
 import (
@@ -34,6 +35,8 @@ type Config struct {
 	// Endpoint is the address of all services, such as "http://127.0.0.1:4566"; empty leaves
 	// it to the SDK, which has AWS_ENDPOINT_URL.
 	Endpoint string
+	// Credentials give the key that calls are signed with; nil leaves that to the SDK's chain.
+	Credentials aws.CredentialsProvider
 	// Transport carries the requests; nil is the SDK's own. Tests count and break calls here.
 	Transport http.RoundTripper
 	// Log is told about throttles and long retries; nil discards it.
@@ -150,6 +153,9 @@ func (c *Clients) load(ctx context.Context) error {
 	options := []func(*config.LoadOptions) error{config.WithLogger(logging.LoggerFunc(c.note))}
 	if c.config.Endpoint != "" {
 		options = append(options, config.WithBaseEndpoint(c.config.Endpoint))
+	}
+	if c.config.Credentials != nil {
+		options = append(options, config.WithCredentialsProvider(c.config.Credentials))
 	}
 	cfg, err := config.LoadDefaultConfig(ctx, options...)
 	if err != nil {
