@@ -16,6 +16,7 @@ import (
 
 	"github.com/gildhq/gild/engine/builder"
 	"github.com/gildhq/gild/engine/builder/aws/client"
+	"github.com/gildhq/gild/engine/builder/aws/publisher"
 	"github.com/gildhq/gild/engine/spec"
 )
 
@@ -89,12 +90,11 @@ func (r *region) want(p *spec.Pipeline) (want, error) {
 	case p.Base.SSM != "":
 		w.parameter = p.Base.SSM
 	case p.Base.Known != nil:
-		pub, err := findPublisher(*p.Base.Known, r.Name)
+		pub, err := publisher.Find(*p.Base.Known, r.Name, p.Arch)
 		if err != nil {
 			return w, err
 		}
-		w.owner, w.pattern = pub.owner, fill(pub.pattern, p.Base.Known.Version, p.Arch)
-		w.parameter = fill(pub.parameter, p.Base.Known.Version, p.Arch)
+		w.owner, w.pattern, w.parameter = pub.Owner, pub.Pattern, pub.Parameter
 	default:
 		return w, fmt.Errorf("a base of kind %q can't be resolved to an AMI", p.Base.Form())
 	}
@@ -265,7 +265,8 @@ func (r *region) checkOwner(ctx context.Context, i types.Image, owner string) er
 	switch {
 	case owner == "":
 		return nil
-	case aliases[owner]:
+	case owner == "amazon", owner == "aws-marketplace":
+		// EC2 takes these words for owners, and shows them in the answer.
 		if alias := aws.ToString(i.ImageOwnerAlias); alias != owner {
 			return fmt.Errorf("it belongs to %s (%q), not to %s", real, alias, owner)
 		}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/gildhq/gild/engine/builder"
 	"github.com/gildhq/gild/engine/builder/aws/client"
+	"github.com/gildhq/gild/engine/builder/aws/publisher"
 	"github.com/gildhq/gild/engine/spec"
 	"github.com/gildhq/gild/engine/step"
 )
@@ -259,7 +260,7 @@ func (m *maker) begin(ctx context.Context, bn *bench) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		m.more[tagUser] = cmp.Or(tagValue(from.Tags, tagUser), userOf(aws.ToString(from.OwnerId)))
+		m.more[tagUser] = cmp.Or(tagValue(from.Tags, tagUser), publisher.User(aws.ToString(from.OwnerId)))
 		say(m.req.Log, "copying %s, which has the state", aws.ToString(from.ImageId))
 		return m.fromImage(ctx, m.region, from)
 	}

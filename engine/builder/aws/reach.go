@@ -17,6 +17,7 @@ import (
 
 	"github.com/gildhq/gild/engine/builder/aws/client"
 	"github.com/gildhq/gild/engine/builder/aws/connect"
+	"github.com/gildhq/gild/engine/builder/aws/publisher"
 	"github.com/gildhq/gild/engine/step"
 )
 
@@ -105,7 +106,7 @@ func (in *instance) user() string {
 	if u := tagValue(in.image.Tags, tagUser); u != "" {
 		return u
 	}
-	return userOf(aws.ToString(in.image.OwnerId))
+	return publisher.User(aws.ToString(in.image.OwnerId))
 }
 
 // keyLooks is how often the console is asked for host keys: a system mostly prints them a

@@ -1,6 +1,10 @@
 package access
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/gildhq/gild/engine/builder/aws/publisher"
+)
 
 // only limits a statement to regions where its resources don't: see [want.arns].
 func (w *want) only(regions []string, c Condition) Condition {
@@ -90,7 +94,7 @@ func (w *want) services(name string) []string {
 func (w *want) keyARNs(byAlias bool) []string {
 	found := set{}
 	for _, k := range w.keys {
-		owner := "arn:" + partition(k.region) + ":kms:" + k.region + ":" + w.account()
+		owner := "arn:" + publisher.Partition(k.region) + ":kms:" + k.region + ":" + w.account()
 		if arn, _, ok := strings.Cut(k.ref, ":alias/"); ok {
 			owner = arn
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/gildhq/gild/engine/builder/aws/client"
+	"github.com/gildhq/gild/engine/builder/aws/publisher"
 	"github.com/gildhq/gild/engine/diag"
 	"github.com/gildhq/gild/engine/spec"
 )
@@ -96,7 +97,7 @@ func (c *check) credentials(ctx context.Context) bool {
 // elsewhere is a region of the partition that can't be switched off, or empty when the
 // pipeline is in it or none is known.
 func (c *check) elsewhere() string {
-	region := map[string]string{"aws": "us-east-1", "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}[partition(c.p.AWS.Region)]
+	region := map[string]string{"aws": "us-east-1", "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}[publisher.Partition(c.p.AWS.Region)]
 	if region == c.p.AWS.Region {
 		return ""
 	}

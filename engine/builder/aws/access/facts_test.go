@@ -196,18 +196,6 @@ func TestMatches(t *testing.T) {
 	}
 }
 
-func TestPartition(t *testing.T) {
-	t.Parallel()
-	for region, want := range map[string]string{
-		"eu-west-1": "aws", "us-east-1": "aws", "us-gov-west-1": "aws-us-gov", "cn-north-1": "aws-cn", "us-iso-east-1": "aws-iso",
-		"us-isob-east-1": "aws-iso-b", "us-isof-south-1": "aws-iso-f", "eu-isoe-west-1": "aws-iso-e", "eusc-de-east-1": "aws-eusc", "ap-south-1": "aws",
-	} {
-		if got := partition(region); got != want {
-			t.Errorf("%s is in %s, want %s", region, got, want)
-		}
-	}
-}
-
 // TestRefused reads what AWS says of a refusal, plain, decoded by our client, or not at all.
 func TestRefused(t *testing.T) {
 	t.Parallel()

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gildhq/gild/engine/builder/aws/publisher"
 	"github.com/gildhq/gild/engine/diag"
 	"github.com/gildhq/gild/engine/spec"
 )
@@ -91,7 +92,7 @@ func gather(known Known, pipelines []*spec.Pipeline) *want {
 		}
 		w.names.add(p.Name)
 		w.home.add(p.AWS.Region)
-		w.partitions.add(partition(p.AWS.Region))
+		w.partitions.add(publisher.Partition(p.AWS.Region))
 		if p.Copy != nil {
 			w.copy.add(p.Copy.Regions...)
 		}
@@ -119,10 +120,13 @@ func (w *want) base(p *spec.Pipeline) {
 		w.parameters.add(b.SSM)
 		w.anyOwner = true
 	case b.Known != nil:
-		known := publishers(partition(p.AWS.Region))[b.Known.Name]
-		w.owners.add(ownerValues(known.owner)...)
-		if known.parameter != "" {
-			w.parameters.add(known.parameter)
+		pub, err := publisher.Find(*b.Known, p.AWS.Region, p.Arch)
+		if err != nil {
+			return // the builder can't resolve the base either, and says why
+		}
+		w.owners.add(ownerValues(pub.Owner)...)
+		if pub.Parameter != "" {
+			w.parameters.add(pub.Parameter)
 		}
 	}
 }
@@ -202,38 +206,6 @@ func (w *want) keyRegions() []string {
 		regions.add(k.region)
 	}
 	return regions.sorted()
-}
-
-// partition of a region.
-func partition(region string) string {
-	for _, p := range []struct{ prefix, name string }{
-		{"cn-", "aws-cn"}, {"us-gov-", "aws-us-gov"}, {"us-isob-", "aws-iso-b"}, {"us-isof-", "aws-iso-f"},
-		{"us-iso-", "aws-iso"}, {"eu-isoe-", "aws-iso-e"}, {"eusc-", "aws-eusc"},
-	} {
-		if strings.HasPrefix(region, p.prefix) {
-			return p.name
-		}
-	}
-	return "aws"
-}
-
-// publisher is who makes a system of [spec.KnownBase].
-type publisher struct {
-	owner string
-	// parameter is the pattern of the SSM parameters that name the images, or empty.
-	parameter string
-}
-
-// publishers are known in the partition "aws" only, as they are to the builder.
-func publishers(partition string) map[string]publisher {
-	if partition != "aws" {
-		return nil
-	}
-	return map[string]publisher{
-		"debian": {owner: "136693071363"}, "ubuntu": {owner: "099720109477"}, "rhel": {owner: "309956199498"},
-		"rocky": {owner: "792107900819"}, "alma": {owner: "764336703387"},
-		"amazon-linux": {owner: "137112412989", parameter: "/aws/service/ami-amazon-linux-latest/*"},
-	}
 }
 
 // ownerValues are what ec2:Owner may be for an owner of the language. Publishers that AWS
