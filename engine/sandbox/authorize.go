@@ -64,6 +64,7 @@ func (c *call) authorize(op operation) error {
 	}
 	if bounded {
 		for _, a := range c.accesses(op) {
+			a.Keys = merge(c.globalKeys(), a.Keys)
 			if v := judge(docs, a); v != allowed {
 				return c.denied(a, v)
 			}
@@ -82,7 +83,24 @@ func (c *call) accesses(op operation) []access {
 	case c.r.Service == "ec2":
 		return c.ec2Accesses()
 	}
-	return []access{{Action: c.r.Service + ":" + c.r.Action}}
+	return []access{{c.r.Service + ":" + c.r.Action, "*", nil}}
+}
+
+// globalKeys are the condition keys that every request has. IAM has one region for all.
+func (c *call) globalKeys() map[string][]string {
+	region := c.region
+	if c.r.Service == "iam" && partition(region) == "aws" {
+		region = "us-east-1"
+	}
+	return merge(principalKeys(c.account, c.principal(), c.s), map[string][]string{"aws:RequestedRegion": {region}})
+}
+
+// principalKeys tell who asks. A session of a role has the role's ARN.
+func principalKeys(account, principal string, s *Server) map[string][]string {
+	if r, _, ok := s.roleOf(principal); ok {
+		principal = r.ARN
+	}
+	return map[string][]string{"aws:PrincipalAccount": {account}, "aws:PrincipalArn": {principal}}
 }
 
 // denied words a refusal as the service does. EC2 adds a message that only

@@ -39,7 +39,7 @@ func ebsOperations() map[string]operation {
 		return operation{run: run, slow: true, access: snapshotAccess}
 	}
 	return map[string]operation{
-		"StartSnapshot":      {run: startSnapshot, slow: true},
+		"StartSnapshot":      slow(startSnapshot),
 		"PutSnapshotBlock":   slow(putSnapshotBlock),
 		"CompleteSnapshot":   slow(completeSnapshot),
 		"GetSnapshotBlock":   slow(getSnapshotBlock),
@@ -48,10 +48,14 @@ func ebsOperations() map[string]operation {
 	}
 }
 
+// snapshotAccess is the permission for a call, on the snapshot that it names or makes.
 func snapshotAccess(c *call) []access {
-	id := c.p.or("SnapshotId", c.p.str("SecondSnapshotId"))
-	resource := "arn:" + partition(c.region) + ":ec2:" + c.region + "::snapshot/" + id
-	return []access{{Action: "ebs:" + c.r.Action, Resource: resource}}
+	id := c.p.or("SnapshotId", c.p.or("SecondSnapshotId", "*"))
+	keys := c.tagKeys(kindSnapshot.typ, id)
+	if c.r.Action == "StartSnapshot" {
+		keys = merge(requestTags(c.p.subs("Tags")), map[string][]string{"ebs:VolumeSize": {number(c.p.num("VolumeSize"))}})
+	}
+	return []access{{"ebs:" + c.r.Action, c.ec2ARN(kindSnapshot.typ, id), keys}}
 }
 
 func ebsInvalid(reason, format string, args ...any) *wire.Error {

@@ -6,148 +6,207 @@ import (
 	"strings"
 )
 
-// makes lists the types of resources that an action makes.
-func makes(action string) []string {
-	switch action {
-	case "RunInstances":
-		return []string{"instance", "volume", "network-interface"}
-	case "CreateImage", "CopyImage":
-		return []string{"image", "snapshot"}
-	case "RegisterImage":
-		return []string{"image"}
-	case "CreateSnapshot", "CreateSnapshots", "CopySnapshot":
-		return []string{"snapshot"}
-	case "CreateVolume":
-		return []string{"volume"}
-	case "CreateKeyPair", "ImportKeyPair":
-		return []string{"key-pair"}
-	case "CreateSecurityGroup":
-		return []string{"security-group", "vpc"}
-	}
-	return nil
+// subject is a resource that an action of EC2 is authorized on.
+type subject struct {
+	typ string
+	// id is as in the resource's ARN: "*" for what is yet to be made and has no name.
+	id   string
+	keys map[string][]string
 }
 
-// ec2Accesses are the permissions that a call of EC2 needs: the action on every resource it
-// names and on every kind it makes, ec2:CreateTags for tags at creation, and iam:PassRole.
+// ec2Accesses are the permissions that a call of EC2 needs, by the Service Authorization
+// Reference: the action on every resource it names and on every kind it makes, ec2:CreateTags
+// for tags at creation, and iam:PassRole.
 func (c *call) ec2Accesses() []access {
-	action := "ec2:" + c.r.Action
-	base := map[string][]string{"aws:RequestedRegion": {c.region}, "ec2:Region": {c.region}}
-	if strings.HasPrefix(c.r.Action, "Describe") || strings.HasPrefix(c.r.Action, "Get") {
-		return []access{{action, "*", base}}
-	}
-	specs := map[string][]params{}
-	for _, spec := range c.p.subs("TagSpecifications") {
-		specs[spec.str("ResourceType")] = spec.subs("Tags")
-	}
+	action, region := "ec2:"+c.r.Action, map[string][]string{"ec2:Region": {c.region}}
+	made := c.madeSubjects()
 	var out []access
-	for _, typ := range makes(c.r.Action) {
-		keys := merge(base, requestTags(specs[typ]), c.launchKeys())
-		out = append(out, access{action, c.ec2ARN(typ, "*"), keys})
-		if len(specs[typ]) > 0 {
-			out = append(out, access{"ec2:CreateTags", c.ec2ARN(typ, "*"), merge(keys, map[string][]string{"ec2:CreateAction": {c.r.Action}})})
-		}
+	for _, s := range slices.Concat(made, c.namedSubjects()) {
+		out = append(out, access{action, c.ec2ARN(s.typ, s.id), merge(region, s.keys)})
 	}
-	if typ := kindSpot.typ; len(specs[typ]) > 0 {
-		out = append(out, access{"ec2:CreateTags", c.ec2ARN(typ, "*"), merge(base, requestTags(specs[typ]), map[string][]string{"ec2:CreateAction": {c.r.Action}})})
+	if len(out) == 0 {
+		out = []access{{action, "*", region}}
 	}
-	for typ, ids := range c.namedResources() {
-		for _, id := range ids {
-			out = append(out, access{action, c.ec2ARN(typ, id), merge(base, c.resourceKeys(typ, id), requestTags(c.p.subs("Tags")))})
+	for _, s := range made {
+		if len(s.keys["aws:TagKeys"]) > 0 {
+			keys := merge(region, s.keys, map[string][]string{"ec2:CreateAction": {c.r.Action}})
+			out = append(out, access{"ec2:CreateTags", c.ec2ARN(s.typ, s.id), keys})
 		}
 	}
 	if c.p.has("IamInstanceProfile") {
 		out = append(out, c.passRole()...)
-	}
-	if len(out) == 0 {
-		out = []access{{action, "*", base}}
 	}
 	return out
 }
 
 // ec2ARN names a resource; images and snapshots have no account in theirs.
 func (c *call) ec2ARN(typ, id string) string {
-	account := c.account
-	if typ == "image" || typ == "snapshot" {
+	account, region := c.account, c.region
+	if typ == kindImage.typ || typ == kindSnapshot.typ {
 		account = ""
 	}
-	return partitionARN(c.region, "ec2", account, typ+"/"+id)
+	if source := c.p.str("SourceRegion"); typ == kindSnapshot.typ && id != "*" && source != "" {
+		region = source
+	}
+	return partitionARN(region, "ec2", account, typ+"/"+id)
 }
 
-// namedResources are the resources that the parameters name, by type.
-func (c *call) namedResources() map[string][]string {
-	out := map[string][]string{}
+// makes lists the types of resources that an action makes, and those that it is authorized to
+// make only when it tags them.
+func makes(action string) (always, tagged []string) {
+	switch action {
+	case "RunInstances":
+		return []string{kindInstance.typ, kindVolume.typ, kindInterface.typ}, []string{kindSpot.typ}
+	case "CreateImage", "CopyImage":
+		return []string{kindImage.typ, kindSnapshot.typ}, nil
+	case "RegisterImage":
+		return []string{kindImage.typ}, nil
+	case "CreateSnapshot", "CreateSnapshots", "CopySnapshot":
+		return []string{kindSnapshot.typ}, nil
+	case "CreateVolume":
+		return []string{kindVolume.typ}, nil
+	case "CreateKeyPair", "ImportKeyPair":
+		return []string{kindKey.typ}, nil
+	case "CreateSecurityGroup":
+		return []string{kindGroup.typ}, nil
+	case "AuthorizeSecurityGroupIngress", "AuthorizeSecurityGroupEgress":
+		return nil, []string{kindRule.typ}
+	}
+	return nil, nil
+}
+
+func (c *call) madeSubjects() []subject {
+	tags := map[string]map[string][]string{}
+	for _, spec := range c.p.subs("TagSpecifications") {
+		tags[spec.str("ResourceType")] = requestTags(spec.subs("Tags"))
+	}
+	always, tagged := makes(c.r.Action)
+	for _, typ := range tagged {
+		if len(tags[typ]) > 0 {
+			always = append(always, typ)
+		}
+	}
+	var out []subject
+	for _, typ := range always {
+		id := "*"
+		if typ == kindKey.typ {
+			id = c.p.str("KeyName")
+		}
+		out = append(out, subject{typ, id, merge(tags[typ], c.newKeys(typ))})
+	}
+	return out
+}
+
+// namedSubjects are the resources that the parameters name.
+func (c *call) namedSubjects() []subject {
+	if c.looksAtAny() {
+		return nil
+	}
+	var out []subject
 	add := func(typ string, ids ...string) {
 		for _, id := range ids {
-			if id != "" {
-				out[typ] = append(out[typ], id)
+			if s := (subject{typ: typ, id: id}); id != "" && !slices.ContainsFunc(out, s.is) {
+				s.keys = merge(c.resourceKeys(typ, id), requestTags(c.p.subs("Tags")))
+				out = append(out, s)
 			}
 		}
 	}
 	p := c.p
-	add("instance", append(p.texts("InstanceIds"), p.str("InstanceId"), p.sub("InstanceSpecification").str("InstanceId"))...)
-	add("image", p.str("ImageId"))
-	add("snapshot", p.str("SnapshotId"))
-	add("volume", p.str("VolumeId"))
-	add("subnet", p.str("SubnetId"))
-	add("key-pair", p.str("KeyName"))
-	add("security-group", append(p.texts("SecurityGroupIds"), p.str("GroupId"))...)
-	for _, m := range p.subs("BlockDeviceMappings") {
-		add("snapshot", m.sub("Ebs").str("SnapshotId"))
+	instances := append(p.texts("InstanceIds"), p.str("InstanceId"), p.sub("InstanceSpecification").str("InstanceId"))
+	add(kindInstance.typ, instances...)
+	add(kindImage.typ, p.str("ImageId"))
+	add(kindVolume.typ, p.str("VolumeId"))
+	add(kindSpot.typ, p.texts("SpotInstanceRequestIds")...)
+	add(kindGroup.typ, c.namedGroups()...)
+	switch c.r.Action {
+	case "RunInstances":
+		add(kindKey.typ, p.str("KeyName"))
+		add(kindSubnet.typ, p.str("SubnetId"))
+		for _, card := range p.subs("NetworkInterfaces") {
+			add(kindSubnet.typ, card.str("SubnetId"))
+		}
+	case "DeleteKeyPair":
+		add(kindKey.typ, c.keyName())
+	case "CreateSecurityGroup":
+		add(kindVPC.typ, p.or("VpcId", c.network().VPC))
+	case "CreateSnapshots":
+		if i := c.s.instances.get(p.sub("InstanceSpecification").str("InstanceId")); i != nil {
+			for _, v := range c.s.attached(i) {
+				add(kindVolume.typ, v.ID)
+			}
+		}
+	}
+	add(kindSnapshot.typ, p.str("SnapshotId"), p.str("SourceSnapshotId"))
+	if c.r.Action != "CreateImage" {
+		for _, m := range p.subs("BlockDeviceMappings") {
+			add(kindSnapshot.typ, m.sub("Ebs").str("SnapshotId"))
+		}
 	}
 	for _, id := range p.texts("Resources") {
-		typ, err := c.taggable(id)
-		if err != nil {
-			typ = "*"
+		if typ, err := c.taggable(id); err == nil {
+			add(typ, c.idInARN(typ, id))
+		} else {
+			add("*", id)
 		}
-		add(typ, id)
-	}
-	if c.r.Action == "CreateKeyPair" || c.r.Action == "ImportKeyPair" {
-		delete(out, "key-pair")
 	}
 	return out
 }
 
-// resourceKeys are the condition keys of something that exists.
-func (c *call) resourceKeys(typ, id string) map[string][]string {
-	out := map[string][]string{}
-	at := id
-	if k := c.key(id); typ == "key-pair" && k != nil {
-		at = k.ID
+func (s subject) is(o subject) bool { return s.typ == o.typ && s.id == o.id }
+
+// looksAtAny reports whether a call only looks, and IAM knows no resources for it.
+func (c *call) looksAtAny() bool {
+	switch c.r.Action {
+	case "DescribeImageAttribute", "DescribeInstanceAttribute", "DescribeSnapshotAttribute", "GetConsoleOutput":
+		return false
 	}
-	for key, value := range c.tagsOf(at) {
-		out["aws:ResourceTag/"+key] = []string{value}
-		out["ec2:ResourceTag/"+key] = []string{value}
-	}
-	if i := c.s.images.get(id); i != nil {
-		owner := []string{i.Account}
-		if i.Alias != "" {
-			owner = append(owner, i.Alias)
-		}
-		out["ec2:Owner"] = owner
-	}
-	return merge(out, c.launchKeys())
+	return strings.HasPrefix(c.r.Action, "Describe") || strings.HasPrefix(c.r.Action, "Get")
 }
 
-// launchKeys are the condition keys of what RunInstances asks for.
-func (c *call) launchKeys() map[string][]string {
-	if c.r.Action != "RunInstances" {
+// namedGroups are the security groups that a call uses, by their ids. An instance for which
+// none is named gets the default one.
+func (c *call) namedGroups() []string {
+	p := c.p
+	switch c.r.Action {
+	case "CreateSecurityGroup":
 		return nil
+	case "ModifyInstanceAttribute":
+		return p.texts("Groups")
 	}
-	out := map[string][]string{"ec2:InstanceType": {c.p.str("InstanceType")}}
-	m := c.p.sub("MetadataOptions")
-	if m.has("HttpTokens") {
-		out["ec2:MetadataHttpTokens"] = []string{m.str("HttpTokens")}
+	ids, names := append(p.texts("SecurityGroupIds"), p.str("GroupId")), append(p.texts("SecurityGroups"), p.str("GroupName"))
+	for _, card := range p.subs("NetworkInterfaces") {
+		ids = append(ids, card.texts("Groups")...)
 	}
-	return out
+	for _, name := range names {
+		if g, err := c.groupByName(name); err == nil {
+			ids = append(ids, g.ID)
+		} else if name != "" {
+			ids = append(ids, name)
+		}
+	}
+	ids = slices.DeleteFunc(ids, func(id string) bool { return id == "" })
+	if c.r.Action == "RunInstances" && len(ids) == 0 {
+		return []string{c.network().Group}
+	}
+	return ids
 }
 
-func requestTags(tags []params) map[string][]string {
-	out := map[string][]string{}
-	for _, t := range tags {
-		out["aws:RequestTag/"+t.str("Key")] = []string{t.str("Value")}
-		out["aws:TagKeys"] = append(out["aws:TagKeys"], t.str("Key"))
+// keyName is the name of the key pair that a call names, also by its id.
+func (c *call) keyName() string {
+	if name := c.p.str("KeyName"); name != "" {
+		return name
 	}
-	return out
+	return c.idInARN(kindKey.typ, c.p.str("KeyPairId"))
+}
+
+// idInARN is what the ARN of a resource has for its id: key pairs are called by their names.
+func (c *call) idInARN(typ, id string) string {
+	if typ == kindKey.typ {
+		if k := c.keyByID(id); k != nil {
+			return k.Name
+		}
+	}
+	return id
 }
 
 // passRole is what giving an instance a role needs.
@@ -164,9 +223,7 @@ func (c *call) passRole() []access {
 func merge(sets ...map[string][]string) map[string][]string {
 	out := map[string][]string{}
 	for _, set := range sets {
-		for key, values := range set {
-			out[key] = slices.Clone(values)
-		}
+		maps.Copy(out, set)
 	}
 	maps.DeleteFunc(out, func(_ string, values []string) bool { return len(values) == 0 })
 	return out

@@ -64,26 +64,51 @@ func iamOperations() map[string]operation {
 	return out
 }
 
-// iamAccess is the permission for a call, on the role or profile that it names.
+// iamAccess are the permissions for a call, on the role or profile that it names.
 func iamAccess(c *call) []access {
+	action, tag := "iam:"+c.r.Action, ""
 	resource := "*"
-	if name := c.p.str("RoleName"); name != "" {
-		resource = c.iamARN("role", c.p.or("Path", "/"), name)
-		if r := c.s.roles.get(c.iamID(name)); r != nil {
-			resource = r.ARN
-		}
-	} else if name := c.p.str("InstanceProfileName"); name != "" {
-		resource = c.iamARN("instance-profile", c.p.or("Path", "/"), name)
-		if p := c.s.profiles.get(c.iamID(name)); p != nil {
-			resource = p.ARN
-		}
+	role, profile := c.p.str("RoleName"), c.p.str("InstanceProfileName")
+	switch {
+	case profile != "":
+		resource, tag = c.profileARN(profile), "iam:TagInstanceProfile"
+	case role != "":
+		resource, tag = c.roleARN(role), "iam:TagRole"
+	case c.p.has("PolicySourceArn"):
+		resource = c.p.str("PolicySourceArn")
 	}
-	all := []access{{Action: "iam:" + c.r.Action, Resource: resource}}
-	if r := c.s.roles.get(c.iamID(c.p.str("RoleName"))); r != nil && c.r.Action == "AddRoleToInstanceProfile" {
-		all[0].Resource = c.iamARN("instance-profile", "/", c.p.str("InstanceProfileName"))
-		all = append(all, access{Action: "iam:PassRole", Resource: r.ARN, Keys: map[string][]string{"iam:PassedToService": {"ec2.amazonaws.com"}}})
+	keys := requestTags(c.p.subs("Tags"))
+	all := []access{{action, resource, merge(keys, map[string][]string{"iam:PolicyARN": c.policyARN()})}}
+	if len(keys) > 0 && tag != action {
+		all = append(all, access{tag, resource, keys})
+	}
+	if c.r.Action == "AddRoleToInstanceProfile" {
+		all = append(all, access{"iam:PassRole", c.roleARN(role), map[string][]string{"iam:PassedToService": {"ec2.amazonaws.com"}}})
 	}
 	return all
+}
+
+// policyARN is the managed policy that a call is about.
+func (c *call) policyARN() []string {
+	if arn := c.p.str("PolicyArn"); arn != "" {
+		return []string{arn}
+	}
+	return nil
+}
+
+// roleARN is the ARN of a role. The path of one that isn't there, or not yet, is the call's.
+func (c *call) roleARN(name string) string {
+	if r := c.s.roles.get(c.iamID(name)); r != nil {
+		return r.ARN
+	}
+	return c.iamARN("role", c.p.or("Path", "/"), name)
+}
+
+func (c *call) profileARN(name string) string {
+	if p := c.s.profiles.get(c.iamID(name)); p != nil {
+		return p.ARN
+	}
+	return c.iamARN("instance-profile", c.p.or("Path", "/"), name)
 }
 
 func (c *call) iamID(name string) string { return c.account + "/" + strings.ToLower(name) }

@@ -250,7 +250,7 @@ func simulatePrincipalPolicy(c *call) (answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys := map[string][]string{}
+	keys := principalKeys(c.account, c.p.str("PolicySourceArn"), c.s)
 	for _, e := range c.p.subs("ContextEntries") {
 		keys[e.str("ContextKeyName")] = e.texts("ContextKeyValues")
 	}

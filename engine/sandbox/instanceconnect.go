@@ -16,8 +16,9 @@ func instanceConnectOperations() map[string]operation {
 }
 
 func connectAccess(c *call) []access {
-	return []access{{Action: "ec2-instance-connect:SendSSHPublicKey", Resource: c.arn("instance", c.p.str("InstanceId")),
-		Keys: map[string][]string{"ec2:osuser": {c.p.str("InstanceOSUser")}}}}
+	id := c.p.str("InstanceId")
+	return []access{{Action: "ec2-instance-connect:SendSSHPublicKey", Resource: c.arn(kindInstance.typ, id),
+		Keys: merge(c.tagKeys(kindInstance.typ, id), map[string][]string{"ec2:osuser": {c.p.str("InstanceOSUser")}})}}
 }
 
 // sendSSHPublicKey offers a key to an instance, which asks its metadata service for those

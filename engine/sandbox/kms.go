@@ -30,13 +30,44 @@ type alias struct {
 }
 
 func kmsOperations() map[string]operation {
-	return quick(map[string]func(*call) (answer, error){
+	out := quick(map[string]func(*call) (answer, error){
 		"CreateAlias": createAlias,
 		"CreateGrant": createGrant,
 		"CreateKey":   createKey,
 		"DescribeKey": describeKey,
 		"ListAliases": listAliases,
 	})
+	for action, op := range out {
+		op.access = kmsAccess
+		out[action] = op
+	}
+	return out
+}
+
+// kmsAccess are the permissions for a call, on the key and alias that it names. A key that
+// isn't there is taken for one of the caller's.
+func kmsAccess(c *call) []access {
+	action, name := "kms:"+c.r.Action, c.p.or("KeyId", c.p.str("TargetKeyId"))
+	if name == "" || c.r.Action == "ListAliases" {
+		return []access{{action, "*", nil}}
+	}
+	arn, keys := partitionARN(c.region, "kms", c.account, "key/"+name), map[string][]string{}
+	if k := c.s.key(c.account, c.region, name); k != nil {
+		arn = k.ARN
+		for _, a := range c.s.aliases.all {
+			if a.Key == k.ID && c.mine(a.Account, a.Region) {
+				keys["kms:ResourceAliases"] = append(keys["kms:ResourceAliases"], a.Name)
+			}
+		}
+	}
+	if strings.Contains(name, "alias/") {
+		keys["kms:RequestAlias"] = []string{name[strings.Index(name, "alias/"):]}
+	}
+	all := []access{{action, arn, keys}}
+	if c.r.Action == "CreateAlias" {
+		all = append(all, access{action, partitionARN(c.region, "kms", c.account, c.p.str("AliasName")), nil})
+	}
+	return all
 }
 
 const ebsAlias = "alias/aws/ebs"

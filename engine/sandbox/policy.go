@@ -31,6 +31,9 @@ type statement struct {
 	Action, NotAction     oneOrMore[string]
 	Resource, NotResource oneOrMore[string]
 	Condition             map[string]map[string]oneOrMore[any]
+
+	// plain says that the document is of the version that has no variables.
+	plain bool
 }
 
 // oneOrMore is a value or a list of them, as IAM lets both be written.
@@ -57,6 +60,7 @@ func parsePolicy(text string) (*policyDocument, error) {
 		return nil, fmt.Errorf("read the policy: %w", err)
 	}
 	for i, st := range doc.Statement {
+		doc.Statement[i].plain = doc.Version != "2012-10-17"
 		if st.Effect != "Allow" && st.Effect != "Deny" {
 			return nil, fmt.Errorf("read the policy: the effect %q of statement %d is neither Allow nor Deny", st.Effect, i+1)
 		}
@@ -103,14 +107,17 @@ func (st statement) matches(a access) bool {
 	if len(st.Action) > 0 && !slices.ContainsFunc(st.Action, action) || len(st.NotAction) > 0 && slices.ContainsFunc(st.NotAction, action) {
 		return false
 	}
-	resource := func(pattern string) bool { return a.Resource == "" || wild(pattern, a.Resource) }
+	resource := func(text string) bool {
+		pattern, ok := st.resolve(a, text, true)
+		return a.Resource == "" || ok && wild(pattern, a.Resource)
+	}
 	if len(st.Resource) > 0 && !slices.ContainsFunc(st.Resource, resource) || len(st.NotResource) > 0 && slices.ContainsFunc(st.NotResource, resource) {
 		return false
 	}
 	for op, keys := range st.Condition {
 		test, _ := conditionTest(op)
 		for key, want := range keys {
-			if !test(a.key(key), texts(want)) {
+			if !test(a.key(key), st.texts(a, want, strings.Contains(op, "Like") || strings.Contains(op, "Arn"))) {
 				return false
 			}
 		}
@@ -128,11 +135,49 @@ func (a access) key(name string) []string {
 	return nil
 }
 
-func texts(values []any) (out []string) {
+// texts are the values of a condition; those with a variable that the request hasn't are
+// left out.
+func (st statement) texts(a access, values []any, pattern bool) (out []string) {
 	for _, v := range values {
-		out = append(out, fmt.Sprint(v))
+		if text, ok := st.resolve(a, fmt.Sprint(v), pattern); ok {
+			out = append(out, text)
+		}
 	}
 	return out
+}
+
+// resolve puts condition keys in the places of a policy's variables: "${aws:PrincipalAccount}",
+// or "${aws:username, 'nobody'}" with a text for a request without the key. A pattern comes
+// back as wild reads it, in which what a variable stands for is no pattern.
+func (st statement) resolve(a access, text string, pattern bool) (string, bool) {
+	literal := func(s string) string { return s }
+	backslashes := strings.NewReplacer()
+	if pattern {
+		literal = strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`).Replace
+		backslashes = strings.NewReplacer(`\`, `\\`)
+	}
+	var out strings.Builder
+	for {
+		before, rest, found := strings.Cut(text, "${")
+		name, after, closed := strings.Cut(rest, "}")
+		if !found || !closed || st.plain {
+			out.WriteString(backslashes.Replace(text))
+			return out.String(), true
+		}
+		name, other, given := strings.Cut(name, ",")
+		name = strings.TrimSpace(name)
+		value := strings.Trim(strings.TrimSpace(other), "'")
+		switch have := a.key(name); {
+		case name == "*" || name == "?" || name == "$":
+			value = name
+		case len(have) == 1:
+			value = have[0]
+		case !given:
+			return "", false
+		}
+		out.WriteString(backslashes.Replace(before) + literal(value))
+		text = after
+	}
 }
 
 // conditionTest returns the test of a condition operator.

@@ -21,6 +21,7 @@ func TestJudge(t *testing.T) {
 	}
 	deny := strings.Replace(allow(`"Action": "ec2:Terminate*", "Resource": "*"`), "Allow", "Deny", 1)
 	tagged := allow(`"Action": "ec2:CreateTags", "Resource": "arn:aws:ec2:*:*:instance/*", "Condition": {"StringEquals": {"ec2:CreateAction": ["RunInstances", "CreateImage"]}, "StringLike": {"aws:RequestTag/gild:run": "r-*"}}`)
+	mine := map[string][]string{"ec2:Owner": {"1"}, "aws:PrincipalAccount": {"1"}}
 	for _, test := range []struct {
 		name, action, resource string
 		keys                   map[string][]string
@@ -45,6 +46,16 @@ func TestJudge(t *testing.T) {
 		{"not all values", "ec2:X", "*", map[string][]string{"aws:TagKeys": {"a", "z"}}, []string{allow(`"Action": "*", "Resource": "*", "Condition": {"ForAllValues:StringEquals": {"aws:TagKeys": ["a", "b", "c"]}}`)}, "implicit deny"},
 		{"null", "ec2:X", "*", nil, []string{allow(`"Action": "*", "Resource": "*", "Condition": {"Null": {"aws:TagKeys": true}}`)}, "allowed"},
 		{"not equals", "ec2:X", "*", map[string][]string{"a": {"b"}}, []string{allow(`"Action": "*", "Resource": "*", "Condition": {"StringNotEquals": {"a": "b"}}`)}, "implicit deny"},
+		{"variable", "ec2:X", "*", mine, []string{allow(`"Action": "*", "Resource": "*", "Condition": {"StringEquals": {"ec2:Owner": "${aws:PrincipalAccount}"}}`)}, "allowed"},
+		{"variable in a resource", "s3:X", "arn:aws:s3:::b-1", mine, []string{allow(`"Action": "*", "Resource": "arn:aws:s3:::b-${aws:PrincipalAccount}"`)}, "allowed"},
+		{"another value", "s3:X", "arn:aws:s3:::b-2", mine, []string{allow(`"Action": "*", "Resource": "arn:aws:s3:::b-${aws:PrincipalAccount}"`)}, "implicit deny"},
+		{"variable that isn't there", "s3:X", "arn:aws:s3:::b-1", nil, []string{allow(`"Action": "*", "Resource": "arn:aws:s3:::b-${aws:PrincipalAccount}"`)}, "implicit deny"},
+		{"variable with another text", "s3:X", "arn:aws:s3:::b-0", nil, []string{allow(`"Action": "*", "Resource": "arn:aws:s3:::b-${aws:PrincipalAccount, '0'}"`)}, "allowed"},
+		{"a value is no pattern", "s3:X", "b", map[string][]string{"aws:username": {"*"}}, []string{allow(`"Action": "*", "Resource": "${aws:username}"`)}, "implicit deny"},
+		{"a star itself", "s3:X", "a*", nil, []string{allow(`"Action": "*", "Resource": "a${*}"`)}, "allowed"},
+		{"not any text", "s3:X", "ab", nil, []string{allow(`"Action": "*", "Resource": "a${*}"`)}, "implicit deny"},
+		{"no variables in the older version", "s3:X", "b-1", mine, []string{strings.Replace(allow(`"Action": "*", "Resource": "b-${aws:PrincipalAccount}"`), "2012-10-17", "2008-10-17", 1)}, "implicit deny"},
+		{"a backslash is one", "s3:X", `a\b`, nil, []string{allow(`"Action": "*", "Resource": "a\\*"`)}, "allowed"},
 	} {
 		got, err := sandbox.Judged(test.action, test.resource, test.keys, test.docs...)
 		if got != test.want || err != nil {

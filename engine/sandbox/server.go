@@ -58,7 +58,7 @@ type operation struct {
 	// slow operations run without Server.mu.
 	slow bool
 	// access lists the permissions that the call needs. Nil: those of EC2 by its parameters,
-	// of other services the action on any resource.
+	// of other services the action on "*".
 	access func(*call) []access
 }
 

@@ -40,28 +40,38 @@ func ssmOperations() map[string]operation {
 // ssmAccess are the permissions for a call, on the parameters or instances that it names.
 func ssmAccess(c *call) []access {
 	action := "ssm:" + c.r.Action
-	var resources []string
-	for _, name := range append(c.p.texts("Names"), c.p.str("Name"), c.p.str("Path")) {
-		if name != "" {
-			resources = append(resources, c.parameterARN(name))
-		}
-	}
-	if c.r.Action == "SendCommand" {
-		owner := c.account
-		if strings.HasPrefix(c.p.str("DocumentName"), "AWS-") {
-			owner = ""
-		}
-		resources = append(resources, partitionARN(c.region, "ssm", owner, "document/"+c.p.str("DocumentName")))
-		for _, id := range c.targets() {
-			resources = append(resources, c.arn("instance", id))
-		}
-	}
-	if len(resources) == 0 {
-		return []access{{Action: action}}
-	}
+	tags := requestTags(c.p.subs("Tags"))
 	var all []access
-	for _, r := range resources {
-		all = append(all, access{Action: action, Resource: r})
+	for _, text := range append(c.p.texts("Names"), c.p.str("Name"), c.p.str("Path"), c.p.str("ResourceId")) {
+		if name, _ := c.named(text); name != "" {
+			all = append(all, access{action, c.parameterARN(name), tags})
+		}
+	}
+	switch {
+	case c.r.Action == "PutParameter" && len(tags) > 0:
+		all = append(all, access{"ssm:AddTagsToResource", all[0].Resource, tags})
+	case c.r.Action == "SendCommand":
+		return c.sendAccess()
+	case len(all) == 0:
+		return []access{{action, "*", nil}}
+	}
+	return all
+}
+
+// sendAccess are the permissions for SendCommand: on the document and every instance.
+func (c *call) sendAccess() []access {
+	document, owner := c.p.str("DocumentName"), c.account
+	if strings.HasPrefix(document, "AWS-") {
+		owner = ""
+	}
+	all := []access{{"ssm:SendCommand", partitionARN(c.region, "ssm", owner, "document/"+document), nil}}
+	for _, id := range c.targets() {
+		keys := map[string][]string{}
+		for key, value := range c.tagsOf(id) {
+			keys["aws:ResourceTag/"+key] = []string{value}
+			keys["ssm:resourceTag/"+key] = []string{value}
+		}
+		all = append(all, access{"ssm:SendCommand", c.arn(kindInstance.typ, id), keys})
 	}
 	return all
 }

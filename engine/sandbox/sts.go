@@ -26,7 +26,11 @@ func getCallerIdentity(c *call) (answer, error) {
 }
 
 func assumeAccess(c *call) []access {
-	return []access{{Action: "sts:AssumeRole", Resource: c.p.str("RoleArn")}}
+	keys := map[string][]string{"sts:RoleSessionName": {c.p.str("RoleSessionName")}}
+	if c.p.has("ExternalId") {
+		keys["sts:ExternalId"] = []string{c.p.str("ExternalId")}
+	}
+	return []access{{"sts:AssumeRole", c.p.str("RoleArn"), keys}}
 }
 
 func assumeRole(c *call) (answer, error) {
