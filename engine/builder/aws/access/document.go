@@ -71,17 +71,45 @@ func (d Document) Actions() []string {
 
 // Split deals the statements out to documents of at most size characters each, in order.
 // Since all of them allow, the documents together are the one. A statement that is longer by
-// itself has a document of its own.
-func (d Document) Split(size int) []Document {
-	all := []Document{{Version: d.Version}}
-	for _, s := range d.Statement {
-		last := &all[len(all)-1]
-		more := Document{d.Version, append(slices.Clone(last.Statement), s)}
-		if len(last.Statement) > 0 && more.Size() > size {
-			all = append(all, Document{d.Version, []Statement{s}})
-			continue
+// itself is dealt out by its resources; the error names one whose conditions are too long.
+func (d Document) Split(size int) ([]Document, error) {
+	all := []Document{{d.Version, []Statement{}}}
+	for _, whole := range d.Statement {
+		parts, err := whole.split(size)
+		if err != nil {
+			return nil, err
 		}
-		*last = more
+		for _, s := range parts {
+			last := &all[len(all)-1]
+			more := Document{d.Version, append(slices.Clone(last.Statement), s)}
+			if len(last.Statement) > 0 && more.Size() > size {
+				all = append(all, Document{d.Version, []Statement{s}})
+				continue
+			}
+			*last = more
+		}
 	}
-	return all
+	return all, nil
+}
+
+// split divides a statement so that each part fits into a document of a size. All parts but
+// the first have a number in their Sid.
+func (s Statement) split(size int) ([]Statement, error) {
+	var parts []Statement
+	for left := s.Resource; len(left) > 0; {
+		part := s
+		if len(parts) > 0 {
+			part.Sid = fmt.Sprintf("%s%d", s.Sid, len(parts)+1)
+		}
+		part.Resource = left
+		for len(part.Resource) > 0 && (Document{version, []Statement{part}}).Size() > size {
+			part.Resource = part.Resource[:len(part.Resource)-1]
+		}
+		if len(part.Resource) == 0 {
+			return nil, fmt.Errorf("the statement %s for %q alone has more than the %d characters that IAM allows a policy; ask for the policies of fewer files at once",
+				s.Sid, left[0], size)
+		}
+		parts, left = append(parts, part), left[len(part.Resource):]
+	}
+	return parts, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -117,7 +118,11 @@ func TestAttachable(t *testing.T) {
 	for _, name := range golden {
 		d := access.Policy(pipelines(t, name)...)
 		var whole []access.Statement
-		for _, part := range d.Split(access.MaxManaged) {
+		parts, err := d.Split(access.MaxManaged)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, part := range parts {
 			if n := part.Size(); n > access.MaxManaged {
 				t.Errorf("%s: %d characters, and %d are allowed", name, n, access.MaxManaged)
 			}
@@ -144,6 +149,43 @@ func TestAttachable(t *testing.T) {
 		if len(slices.Compact(slices.Clone(sids))) != len(sids) {
 			t.Errorf("%s: Sids repeat: %q", name, sids)
 		}
+	}
+}
+
+// TestSplit deals out a statement that no document can hold.
+func TestSplit(t *testing.T) {
+	t.Parallel()
+	long := access.Statement{Sid: "LaunchFromAMI", Effect: "Allow", Action: []string{"ec2:RunInstances"}}
+	for n := range 300 {
+		long.Resource = append(long.Resource, fmt.Sprintf("arn:aws:ec2:eu-west-1::image/ami-%017x", n))
+	}
+	short := access.Statement{Sid: "Look", Effect: "Allow", Action: []string{"ec2:DescribeImages"}, Resource: []string{"*"}}
+	parts, err := access.Document{Version: "2012-10-17", Statement: []access.Statement{short, long, short}}.Split(access.MaxManaged)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sids [][]string
+	var resources []string
+	for _, d := range parts {
+		if n := d.Size(); n > access.MaxManaged {
+			t.Errorf("%d characters, and %d are allowed", n, access.MaxManaged)
+		}
+		var of []string
+		for _, s := range d.Statement {
+			of, resources = append(of, s.Sid), append(resources, s.Resource...)
+		}
+		sids = append(sids, of)
+	}
+	if d := cmp.Diff([][]string{{"Look"}, {"LaunchFromAMI"}, {"LaunchFromAMI2"}, {"LaunchFromAMI3", "Look"}}, sids); d != "" {
+		t.Errorf("Sids (-want +got):\n%s", d)
+	}
+	if d := cmp.Diff(slices.Concat([]string{"*"}, long.Resource, []string{"*"}), resources); d != "" {
+		t.Errorf("resources (-want +got):\n%s", d)
+	}
+	short.Condition = access.Condition{"StringEquals": {"aws:ResourceTag/gild:pipeline": {strings.Repeat("x", access.MaxManaged)}}}
+	_, err = access.Document{Version: "2012-10-17", Statement: []access.Statement{short}}.Split(access.MaxManaged)
+	if err == nil || !strings.Contains(err.Error(), `the statement Look for "*" alone has more than the 6144 characters`) {
+		t.Errorf("error %v", err)
 	}
 }
 
