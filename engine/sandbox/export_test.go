@@ -24,6 +24,11 @@ func Judged(action, resource string, keys map[string][]string, documents ...stri
 	return []string{"implicit deny", "allowed", "explicit deny"}[judge(docs, access{action, resource, keys})], nil
 }
 
+// Trusts reports whether a role with a trust policy lets a principal assume it.
+func Trusts(document, principal, account string) bool {
+	return (&role{Trust: document}).trusts(principal, account, "")
+}
+
 // DecodeDenial reads an encoded authorization failure message.
 func DecodeDenial(text string) (string, bool) { return decodeDenial(text) }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -201,6 +202,9 @@ func parseTrust(text string) (*trustPolicy, error) {
 	var doc trustPolicy
 	if err := dec.Decode(&doc); err != nil {
 		return nil, fmt.Errorf("read the trust policy: %w", err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("read the trust policy: there is more behind it")
 	}
 	for _, st := range doc.Statement {
 		if st.Effect != "Allow" && st.Effect != "Deny" || len(st.Principal) == 0 || len(st.Action) == 0 {

@@ -17,7 +17,7 @@ import (
 
 // metadata asks the metadata service of a machine.
 type metadata struct {
-	t *testing.T
+	t testing.TB
 	h http.Handler
 }
 

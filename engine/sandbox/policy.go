@@ -2,7 +2,9 @@ package sandbox
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"slices"
 	"strings"
@@ -58,6 +60,9 @@ func parsePolicy(text string) (*policyDocument, error) {
 	var doc policyDocument
 	if err := dec.Decode(&doc); err != nil {
 		return nil, fmt.Errorf("read the policy: %w", err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("read the policy: there is more behind it")
 	}
 	for i, st := range doc.Statement {
 		doc.Statement[i].plain = doc.Version != "2012-10-17"
@@ -187,8 +192,11 @@ func conditionTest(op string) (func(have, want []string) bool, bool) {
 		set, name = "", op
 	}
 	name, ifExists := strings.CutSuffix(name, "IfExists")
-	negated := strings.Contains(name, "Not")
-	compare, ok := comparisons()[strings.Replace(name, "Not", "", 1)]
+	positive, negated := negations()[name]
+	if negated {
+		name = positive
+	}
+	compare, ok := comparisons()[name]
 	if !ok || qualified && set != "ForAllValues" && set != "ForAnyValue" {
 		return nil, false
 	}
@@ -208,20 +216,29 @@ func conditionTest(op string) (func(have, want []string) bool, bool) {
 	}, true
 }
 
+// negations are the operators that hold when another doesn't.
+func negations() map[string]string {
+	return map[string]string{
+		"StringNotEquals": "StringEquals", "StringNotEqualsIgnoreCase": "StringEqualsIgnoreCase", "StringNotLike": "StringLike",
+		"ArnNotEquals": "ArnEquals", "ArnNotLike": "ArnLike", "NumericNotEquals": "NumericEquals", "NotIpAddress": "IpAddress",
+	}
+}
+
 func comparisons() map[string]func(have, want string) bool {
 	like := func(h, w string) bool { return wild(w, h) }
 	return map[string]func(have, want string) bool{
-		"StringEquals":           func(h, w string) bool { return h == w },
-		"StringEqualsIgnoreCase": strings.EqualFold,
-		"StringLike":             like,
-		"ArnEquals":              like,
-		"ArnLike":                like,
-		"Bool":                   strings.EqualFold,
-		"NumericEquals":          func(h, w string) bool { return toFloat(h) == toFloat(w) },
-		"NumericLessThan":        func(h, w string) bool { return toFloat(h) < toFloat(w) },
-		"NumericLessThanEquals":  func(h, w string) bool { return toFloat(h) <= toFloat(w) },
-		"NumericGreaterThan":     func(h, w string) bool { return toFloat(h) > toFloat(w) },
-		"Null":                   nil,
+		"StringEquals":             func(h, w string) bool { return h == w },
+		"StringEqualsIgnoreCase":   strings.EqualFold,
+		"StringLike":               like,
+		"ArnEquals":                like,
+		"ArnLike":                  like,
+		"Bool":                     strings.EqualFold,
+		"NumericEquals":            func(h, w string) bool { return toFloat(h) == toFloat(w) },
+		"NumericLessThan":          func(h, w string) bool { return toFloat(h) < toFloat(w) },
+		"NumericLessThanEquals":    func(h, w string) bool { return toFloat(h) <= toFloat(w) },
+		"NumericGreaterThan":       func(h, w string) bool { return toFloat(h) > toFloat(w) },
+		"NumericGreaterThanEquals": func(h, w string) bool { return toFloat(h) >= toFloat(w) },
+		"Null":                     nil, // is no comparison
 		"IpAddress": func(h, w string) bool {
 			ip, err := netip.ParseAddr(h)
 			prefix, err2 := netip.ParsePrefix(w)

@@ -45,6 +45,8 @@ func TestJudge(t *testing.T) {
 		{"all values", "ec2:X", "*", map[string][]string{"aws:TagKeys": {"a", "b"}}, []string{allow(`"Action": "*", "Resource": "*", "Condition": {"ForAllValues:StringEquals": {"aws:TagKeys": ["a", "b", "c"]}}`)}, "allowed"},
 		{"not all values", "ec2:X", "*", map[string][]string{"aws:TagKeys": {"a", "z"}}, []string{allow(`"Action": "*", "Resource": "*", "Condition": {"ForAllValues:StringEquals": {"aws:TagKeys": ["a", "b", "c"]}}`)}, "implicit deny"},
 		{"null", "ec2:X", "*", nil, []string{allow(`"Action": "*", "Resource": "*", "Condition": {"Null": {"aws:TagKeys": true}}`)}, "allowed"},
+		{"not that address", "ec2:X", "*", map[string][]string{"a": {"10.1.0.1"}}, []string{allow(`"Action": "*", "Resource": "*", "Condition": {"NotIpAddress": {"a": "10.0.0.0/16"}}`)}, "allowed"},
+		{"at least", "ec2:X", "*", map[string][]string{"a": {"8"}}, []string{allow(`"Action": "*", "Resource": "*", "Condition": {"NumericGreaterThanEquals": {"a": 8}}`)}, "allowed"},
 		{"not equals", "ec2:X", "*", map[string][]string{"a": {"b"}}, []string{allow(`"Action": "*", "Resource": "*", "Condition": {"StringNotEquals": {"a": "b"}}`)}, "implicit deny"},
 		{"variable", "ec2:X", "*", mine, []string{allow(`"Action": "*", "Resource": "*", "Condition": {"StringEquals": {"ec2:Owner": "${aws:PrincipalAccount}"}}`)}, "allowed"},
 		{"variable in a resource", "s3:X", "arn:aws:s3:::b-1", mine, []string{allow(`"Action": "*", "Resource": "arn:aws:s3:::b-${aws:PrincipalAccount}"`)}, "allowed"},
@@ -63,7 +65,7 @@ func TestJudge(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{``, `{"Statement": [{"Effect": "Maybe", "Action": "*", "Resource": "*"}]}`, `{"Statement": {"Effect": "Allow"}}`,
-		allow(`"Action": "*", "Resource": "*", "Condition": {"Vibes": {"a": "b"}}`), `{"Statment": []}`} {
+		allow(`"Action": "*", "Resource": "*", "Condition": {"Vibes": {"a": "b"}}`), allow(`"Action": "*", "Resource": "*", "Condition": {"NotNull": {"a": "true"}}`), `{"Statment": []}`, allow(`"Action": "*", "Resource": "*"`) + "x"} {
 		if got, err := sandbox.Judged("ec2:X", "*", nil, bad); err == nil {
 			t.Errorf("the document %s was taken, and gave %s", bad, got)
 		}
