@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/gildhq/gild/engine"
 	"github.com/gildhq/gild/engine/builder"
@@ -50,10 +51,20 @@ func (a *app) seedDisk(ctx context.Context, dir string) (_ string, err error) {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
-	shown := a.view("auto")
-	report, diags, err := e.Build(ctx, engine.Request{
+	req := engine.Request{
 		Files: []string{filepath.Join(project, seed.Pipeline)}, Selection: plan.Selection{Only: []string{"files"}},
-	}, shown)
+	}
+	planned, _, err := e.Plan(ctx, req)
+	if err != nil {
+		return "", err
+	}
+	progress := "none"
+	if slices.ContainsFunc(planned.Nodes, func(n *plan.Node) bool { return n.Action == plan.Run }) {
+		a.say("the sandbox's first image is made once, in a minute or two")
+		progress = "auto"
+	}
+	shown := a.view(progress)
+	report, diags, err := e.Build(ctx, req, shown)
 	err = errors.Join(err, shown.Close())
 	a.diagnostics(diags)
 	switch {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"syscall"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/log"
@@ -94,7 +95,8 @@ func (l *LAN) receive() {
 	for {
 		frame, err := readFrame(in)
 		if err != nil {
-			if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+			// A machine that ends with frames of ours unread resets the wire.
+			if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && !errors.Is(err, syscall.ECONNRESET) {
 				l.config.Log.Warn("read a frame of the machine", "err", err)
 			}
 			return
