@@ -14,6 +14,7 @@ import (
 // commandLine is the AWS command line, talking to a sandbox.
 type commandLine struct {
 	t   *testing.T
+	url string
 	env []string
 }
 
@@ -28,7 +29,9 @@ func (c commandLine) run(query string, args ...string) string {
 }
 
 func (c commandLine) try(query string, args ...string) (string, error) {
-	cmd := exec.CommandContext(c.t.Context(), "aws", append(args, "--query", query, "--output", "text")...)
+	// Debian 12's doesn't know AWS_ENDPOINT_URL yet.
+	args = append([]string{"--endpoint-url", c.url, "--query", query, "--output", "text"}, args...)
+	cmd := exec.CommandContext(c.t.Context(), "aws", args...)
 	cmd.Env = append(append(os.Environ(), "AWS_PAGER=", "AWS_MAX_ATTEMPTS=1"), c.env...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -46,7 +49,7 @@ func TestCommandLine(t *testing.T) {
 		t.Fatal("this test needs the AWS command line, of the package awscli")
 	}
 	s := sandboxtest.Start(t, sandboxtest.Options{})
-	aws := commandLine{t, append(s.Env(), "AWS_DEFAULT_REGION="+sandboxtest.Region)}
+	aws := commandLine{t, s.URL, append(s.Env(), "AWS_DEFAULT_REGION="+sandboxtest.Region)}
 
 	if got := aws.run("Account", "sts", "get-caller-identity"); got != "111122223333" {
 		t.Errorf("the account is %s", got)
