@@ -64,7 +64,10 @@ func newWorld(t testing.TB) *world {
 func newWorldOf(t testing.TB, c sandbox.Config) *world {
 	t.Helper()
 	w := &world{t: t, fakes: newFakes(), now: time.Now}
-	c.Dir, c.Machines = t.TempDir(), w.fakes
+	c.Dir = t.TempDir()
+	if c.Machines == nil {
+		c.Machines = w.fakes
+	}
 	s, err := sandbox.Open(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)

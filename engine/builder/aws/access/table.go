@@ -51,9 +51,9 @@ func table() []row {
 	}
 	return []row{
 		{feature: everyBuild, sid: "Look", actions: []string{
-			"ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeSecurityGroups", "ec2:DescribeSnapshots",
-			"ec2:DescribeSubnets", "ec2:DescribeVolumes",
+			"ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeSnapshots", "ec2:DescribeSubnets",
 		}},
+		{feature: everyBuild, sid: "Look", actions: []string{"ec2:DescribeSecurityGroups", "ec2:DescribeVolumes"}, when: "an attempt that failed is cleaned up"},
 		{feature: collects, sid: "Look", actions: []string{"ec2:DescribeKeyPairs", "ec2:DescribeSpotInstanceRequests"}, when: "gild gc runs"},
 		{feature: looks, sid: "Look", actions: []string{
 			"ec2:DescribeInstanceTypeOfferings", "ec2:DescribeInstanceTypes", "ec2:DescribeRegions", "ec2:DescribeVpcs",
@@ -98,8 +98,9 @@ func table() []row {
 		{feature: overSSM, sid: "RunOnOurs", actions: []string{"ssm:SendCommand"}, on: (*want).overSSM, at: connectPos},
 		{feature: overSSM, sid: "RunShell", actions: []string{"ssm:SendCommand"}, on: (*want).overSSM, at: connectPos},
 		{feature: overSSM, sid: "FollowCommands", actions: []string{
-			"ssm:CancelCommand", "ssm:DescribeInstanceInformation", "ssm:GetCommandInvocation",
+			"ssm:DescribeInstanceInformation", "ssm:GetCommandInvocation",
 		}, on: (*want).overSSM, at: connectPos},
+		{feature: overSSM, sid: "FollowCommands", actions: []string{"ssm:CancelCommand"}, when: "a command is cut off", on: (*want).overSSM, at: connectPos},
 		{feature: theBase, sid: "ReadParameter", actions: []string{"ssm:GetParameter"}, on: (*want).readsParameter, at: basePos},
 
 		{feature: madeRole, sid: "MakeProfile", actions: []string{"iam:CreateInstanceProfile", "iam:CreateRole"}, on: (*want).makesProfile, at: connectPos},
