@@ -11,8 +11,9 @@
 // Run Command has no streams: output and input go in pieces, each a command of its own,
 // with the limits of AWS (64 KiB of parameters, 24,000 characters of output). AWS keeps
 // what was sent and answered for 30 days, shows it to whoever may list commands, and the
-// agent leaves it on the disk. So everything is encrypted: the machine makes an RSA key in
-// memory, gild sends it one symmetric key, and only ciphertext is in any command or answer.
+// agent leaves it on the disk. So everything is encrypted: the machine and gild make a key
+// pair each, for one session, and agree on a key by the public ones (ECDH); beside these only
+// ciphertext is in any command or answer.
 // This guards secrets from those who read; who may send commands is root there anyway.
 // SSH encrypts by itself.
 //

@@ -2,6 +2,7 @@ package connect
 
 import (
 	"bytes"
+	"crypto/rand"
 	"maps"
 	"os/exec"
 	"slices"
@@ -74,6 +75,8 @@ func openssl(t *testing.T, s sealer, function string, in []byte) []byte {
 	}
 	return out
 }
+
+func newSealer() sealer { return sealer{rand.Text()} }
 
 func TestSeal(t *testing.T) {
 	t.Parallel()

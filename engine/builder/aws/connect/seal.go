@@ -5,9 +5,10 @@ import (
 	"compress/gzip"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/ecdh"
+	"crypto/ecdsa"
 	"crypto/pbkdf2"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
@@ -19,16 +20,10 @@ import (
 )
 
 // sealer encrypts what goes over Run Command, in the format of `openssl enc`: AES-256-CBC
-// with a random salt. The password is 256 random bits, so deriving a key from it needs no
-// work. The format says nothing about who wrote it: that is known from SSM. What was cut
+// with a random salt. The password is as good as 256 random bits, so deriving a key from it
+// needs no work. The format says nothing about who wrote it: that is known from SSM. What was cut
 // short is found by gzip, inside.
 type sealer struct{ password string }
-
-func newSealer() sealer {
-	key := make([]byte, 32)
-	rand.Read(key)
-	return sealer{hex.EncodeToString(key)}
-}
 
 const (
 	saltMagic = "Salted__"
@@ -103,23 +98,42 @@ func (s sealer) cipher(salt []byte) (cipher.Block, []byte, error) {
 	return block, derived[32:], err
 }
 
-// wrap encrypts the password to a machine's RSA key, which is in PEM.
-func (s sealer) wrap(public string) (string, error) {
+// newKeys returns a key pair for one session, the public one in PEM.
+func newKeys() (*ecdh.PrivateKey, string, error) {
+	key, err := ecdh.P256().GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, "", fmt.Errorf("make a key: %w", err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(key.PublicKey())
+	if err != nil {
+		return nil, "", fmt.Errorf("write a key: %w", err)
+	}
+	return key, string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})), nil
+}
+
+// agree makes the password that the machine made too, from gild's private key and the
+// machine's public one, which is in PEM.
+func agree(mine *ecdh.PrivateKey, public string) (sealer, error) {
 	block, _ := pem.Decode([]byte(public))
 	if block == nil {
-		return "", errors.New("the machine gave no public key")
+		return sealer{}, errors.New("the machine gave no public key")
 	}
 	parsed, err := x509.ParsePKIXPublicKey(block.Bytes)
 	if err != nil {
-		return "", fmt.Errorf("the machine's public key: %w", err)
+		return sealer{}, fmt.Errorf("the machine's public key: %w", err)
 	}
-	key, ok := parsed.(*rsa.PublicKey)
+	key, ok := parsed.(*ecdsa.PublicKey)
 	if !ok {
-		return "", fmt.Errorf("the machine's public key is a %T, not one of RSA", parsed)
+		return sealer{}, fmt.Errorf("the machine's public key is a %T, not one of ECDSA", parsed)
 	}
-	data, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, key, []byte(s.password), nil)
+	theirs, err := key.ECDH()
 	if err != nil {
-		return "", fmt.Errorf("encrypt to the machine's public key: %w", err)
+		return sealer{}, fmt.Errorf("the machine's public key: %w", err)
 	}
-	return base64.StdEncoding.EncodeToString(data), nil
+	secret, err := mine.ECDH(theirs)
+	if err != nil {
+		return sealer{}, fmt.Errorf("the machine's public key: %w", err)
+	}
+	sum := sha256.Sum256(secret)
+	return sealer{hex.EncodeToString(sum[:])}, nil
 }

@@ -98,7 +98,8 @@ const (
 	cleanEnv = "env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root "
 )
 
-// installScript is given the folder's name and the agent. It may run twice.
+// installScript is given the folder's name, the agent and gild's public key, and prints the
+// machine's. It may run twice.
 const installScript = cleanEnv + `/bin/sh -s <<'` + heredoc + `END'
 set -u
 umask 077
@@ -110,9 +111,15 @@ command -v openssl >/dev/null && command -v gzip >/dev/null && command -v setsid
 if mkdir "$work"; then
 	cat >"$work/agent" <<'` + heredoc + `'
 %[2]s` + heredoc + `
-	openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out "$work/private" 2>/dev/null &&
+	cat >"$work/peer" <<'` + heredoc + `'
+%[3]s` + heredoc + `
+	openssl ecparam -name prime256v1 -genkey -noout -out "$work/private" &&
+		openssl pkeyutl -derive -inkey "$work/private" -peerkey "$work/peer" -out "$work/secret" &&
+		sha256sum <"$work/secret" | cut -c 1-64 >"$work/key" &&
 		openssl pkey -in "$work/private" -pubout -out "$work/public.new" &&
 		mv "$work/public.new" "$work/public"
+	rm -f "$work/private" "$work/secret" "$work/peer"
+	[ -e "$work/public" ] || : >"$work/public"
 fi
 tries=0
 until [ -e "$work/public" ] || [ "$tries" -ge 300 ]; do
@@ -122,16 +129,6 @@ done
 cat "$work/public"
 ` + heredoc + `END`
 
-// keyScript is given the folder's name and the encrypted password. It may run twice.
-const keyScript = `umask 077
-work=%[1]s
-[ -e "$work/private" ] || [ -e "$work/key" ] || { echo ` + noAgent + `; exit 0; }
-base64 -d <<'` + heredoc + `' | openssl pkeyutl -decrypt -inkey "$work/private" -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256 -out "$work/key.new"
-%[2]s
-` + heredoc + `
-[ ! -s "$work/key.new" ] || mv "$work/key.new" "$work/key"
-[ -s "$work/key" ] && rm -f "$work/private" && echo "gild ready"`
-
 // current returns the session, and puts the agent on the machine when there is none.
 func (t *runCommand) current(ctx context.Context) (*session, error) {
 	t.installing.Lock()
@@ -139,21 +136,19 @@ func (t *runCommand) current(ctx context.Context) (*session, error) {
 	if t.installed != nil {
 		return t.installed, nil
 	}
-	s := &session{sealer: newSealer(), work: "/run/gild-" + newID()}
-	r, err := t.command(ctx, fmt.Sprintf(installScript, s.work, agentText))
+	mine, public, err := newKeys()
+	if err != nil {
+		return nil, err
+	}
+	s := &session{work: "/run/gild-" + newID()}
+	r, err := t.command(ctx, fmt.Sprintf(installScript, s.work, agentText, public))
+	if err == nil {
+		if s.sealer, err = agree(mine, r.stdout); err != nil {
+			err = fmt.Errorf("%w: status %d, %q", err, r.status, strings.TrimSpace(r.stderr))
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("put gild's agent on it: %w", err)
-	}
-	wrapped, err := s.wrap(r.stdout)
-	if err != nil {
-		return nil, fmt.Errorf("put gild's agent on it: %w: status %d, %q", err, r.status, strings.TrimSpace(r.stderr))
-	}
-	r, err = t.command(ctx, fmt.Sprintf(keyScript, s.work, wrapped))
-	if err != nil {
-		return nil, fmt.Errorf("give it a key: %w", err)
-	}
-	if strings.TrimSpace(r.stdout) != "gild ready" {
-		return nil, fmt.Errorf("give it a key: status %d, %q", r.status, strings.TrimSpace(r.stdout+r.stderr))
 	}
 	t.mu.Lock()
 	t.done = nil

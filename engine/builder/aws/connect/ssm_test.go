@@ -129,8 +129,8 @@ func TestSSMCalls(t *testing.T) {
 	t.Parallel()
 	f := newFakeSSM(startHost(t, hostOptions{}))
 	m := openSSM(t, f, Options{})
-	if sends, _, _ := f.count(); sends != 2 {
-		t.Errorf("connecting took %d commands, want 2", sends)
+	if sends, _, _ := f.count(); sends != 1 {
+		t.Errorf("connecting took %d commands, want 1", sends)
 	}
 	for _, test := range []struct {
 		name        string
@@ -166,7 +166,7 @@ func TestSSMClose(t *testing.T) {
 	m, err := SSM(t.Context(), f.client(t), h.instance(""), Options{})
 	must(t, err)
 	output(t, m, "true")
-	const look = "stat -c '%a %n' /run/gild-*; [ -s /run/gild-*/key ] && [ ! -e /run/gild-*/private ] && echo keys"
+	const look = "stat -c '%a %n' /run/gild-*; [ -s /run/gild-*/key ] && [ ! -e /run/gild-*/private ] && [ ! -e /run/gild-*/secret ] && echo keys"
 	if got := h.output("sh", "-c", look); !strings.HasPrefix(got, "700 /run/gild-") || !strings.HasSuffix(got, "\nkeys\n") {
 		t.Errorf("the folder in use: %q", got)
 	}
@@ -194,7 +194,9 @@ func TestSSMRefused(t *testing.T) {
 // TestAgentText holds the agent to what SSM does to parameters.
 func TestAgentText(t *testing.T) {
 	t.Parallel()
-	install := fmt.Sprintf(installScript, "/run/gild-"+newID(), agentText)
+	_, public, err := newKeys()
+	must(t, err)
+	install := fmt.Sprintf(installScript, "/run/gild-"+newID(), agentText, public)
 	if strings.Contains(install, "{{") {
 		t.Error("SSM would look up what is between {{ and }}")
 	}
