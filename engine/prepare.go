@@ -273,7 +273,20 @@ func (b *prepared) findPublished(ctx context.Context, n *plan.Node) (step.Output
 	if ok, err := b.channelStands(ctx, n.Image.Pipeline, img.ID); err != nil || !ok {
 		return nil, false, err
 	}
+	if ok, err := b.publishedAtHome(ctx, n.Image, img); err != nil || !ok {
+		return nil, false, err
+	}
 	return step.Outputs{"id": img.ID, "build": img.Build}, true, nil
+}
+
+// publishedAtHome reports whether the builder has published its image too: a run may have
+// died between the catalog and the builder, or the image was lost and made again.
+func (b *prepared) publishedAtHome(ctx context.Context, i *plan.Image, img catalog.Image) (bool, error) {
+	info, ok, err := b.builderOf(i.Pipeline).FindImage(ctx, i.Pipeline, i.DiskKey)
+	if err != nil || !ok || info.ID == "" {
+		return err == nil, err
+	}
+	return slices.ContainsFunc(img.Copies, func(c catalog.Copy) bool { return c.Region == info.Region && c.Location == info.ID }), nil
 }
 
 // channelStands reports whether the pipeline's channel needn't move to the image: it is

@@ -57,15 +57,14 @@ func (r *registry) Publish(ctx context.Context, req step.PublishRequest) (step.P
 		return step.PublishResult{}, err
 	}
 	result := step.PublishResult{ID: img.ID, Build: img.Build}
-	if r.info.ID != "" {
-		home := catalog.Copy{Region: r.info.Region, Location: r.info.ID, At: now}
-		if err := r.catalog.AddCopy(ctx, img.ID, home); err != nil {
-			return result, err
-		}
-	}
-	return result, r.builderOf(p).PublishImage(ctx, r.attempt, builder.PublishRequest{
+	err = r.builderOf(p).PublishImage(ctx, r.attempt, builder.PublishRequest{
 		Pipeline: p, Key: r.image.DiskKey, ID: img.ID, Build: img.Build, PublishRequest: req,
 	})
+	if err == nil && r.info.ID != "" {
+		// Last: by this the next run knows that the builder's part was done too.
+		err = r.catalog.AddCopy(ctx, img.ID, catalog.Copy{Region: r.info.Region, Location: r.info.ID, At: now})
+	}
+	return result, err
 }
 
 // published returns the catalog's entry of the image.
