@@ -76,11 +76,12 @@ func FuzzCalls(f *testing.F) {
 	}
 	w := open(f, sandbox.Config{Log: slog.New(slog.DiscardHandler)})
 	w.seed(f, "base")
+	h := w.Handler()
 	f.Fuzz(func(t *testing.T, form string) {
 		for service, version := range map[string]string{"ec2": "2016-11-15", "iam": "2010-05-08", "sts": "2011-06-15"} {
 			r := httptest.NewRequest(http.MethodPost, "http://127.0.0.1/", strings.NewReader(form+"&Version="+version))
 			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-			checkAnswer(t, w, r, service)
+			checkAnswer(t, h, r, service)
 		}
 	})
 }
@@ -101,6 +102,7 @@ func FuzzJSONCalls(f *testing.F) {
 		f.Add(target, body)
 	}
 	w := open(f, sandbox.Config{Log: slog.New(slog.DiscardHandler)})
+	h := w.Handler()
 	f.Fuzz(func(t *testing.T, target, body string) {
 		service := "ssm"
 		if strings.HasPrefix(target, "Trent") {
@@ -108,12 +110,12 @@ func FuzzJSONCalls(f *testing.F) {
 		}
 		r := httptest.NewRequest(http.MethodPost, "http://127.0.0.1/", strings.NewReader(body))
 		r.Header.Set("X-Amz-Target", target)
-		checkAnswer(t, w, r, service)
+		checkAnswer(t, h, r, service)
 	})
 }
 
 // checkAnswer sends a request, signed for a service, and reads the answer.
-func checkAnswer(t *testing.T, w *world, r *http.Request, service string) {
+func checkAnswer(t *testing.T, h http.Handler, r *http.Request, service string) {
 	t.Helper()
 	body, err := io.ReadAll(r.Body)
 	must(t, err)
@@ -122,7 +124,7 @@ func checkAnswer(t *testing.T, w *world, r *http.Request, service string) {
 	keys := aws.Credentials{AccessKeyID: sandbox.DefaultKey, SecretAccessKey: sandbox.DefaultKey}
 	must(t, v4.NewSigner().SignHTTP(t.Context(), keys, r, hex.EncodeToString(sum[:]), service, sandbox.DefaultRegion, time.Now()))
 	rec := httptest.NewRecorder()
-	w.Handler().ServeHTTP(rec, r)
+	h.ServeHTTP(rec, r)
 	if rec.Code >= http.StatusInternalServerError {
 		t.Errorf("%s %q: %d %s", service, body, rec.Code, rec.Body)
 	}
@@ -187,6 +189,7 @@ func FuzzControl(f *testing.F) {
 	f.Add("clock", `{"advance": "90s"}`)
 	f.Add("policy", `{"accessKey": "a", "document": {"Statement": []}}`)
 	w := open(f, sandbox.Config{Log: slog.New(slog.DiscardHandler)})
+	h := w.Handler()
 	f.Fuzz(func(t *testing.T, what, body string) {
 		if what != "faults" && what != "clock" && what != "policy" {
 			return
@@ -194,7 +197,7 @@ func FuzzControl(f *testing.F) {
 		r := httptest.NewRequest(http.MethodPost, "http://127.0.0.1:4566/_gild/"+what, strings.NewReader(body))
 		r.RemoteAddr = "127.0.0.1:1234"
 		rec := httptest.NewRecorder()
-		w.Handler().ServeHTTP(rec, r)
+		h.ServeHTTP(rec, r)
 		var said struct{ Error string }
 		if err := json.Unmarshal(rec.Body.Bytes(), &said); err != nil || rec.Code != http.StatusOK && said.Error == "" {
 			t.Errorf("%s %q: %d %s", what, body, rec.Code, rec.Body)

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 //go:embed models/*.json
@@ -110,8 +111,11 @@ type rawMember struct {
 	Flattened                                      bool
 }
 
-// load reads every embedded model.
-func load() (map[string]*service, error) {
+// load returns the services of every embedded model. They are read once, because it takes
+// longer than most calls, and nobody changes them.
+var load = sync.OnceValues(readModels)
+
+func readModels() (map[string]*service, error) {
 	entries, err := models.ReadDir("models")
 	if err != nil {
 		return nil, err
