@@ -69,6 +69,60 @@ func Regions(c *client.Clients) func(ctx context.Context, name string) (Clients,
 		if err != nil {
 			return Clients{}, err
 		}
-		return Clients{EC2: r.EC2, IAM: r.IAM, KMS: r.KMS, STS: r.STS}, nil
+		return Clients{EC2: ec2Calls{r.EC2}, IAM: iamCalls{r.IAM}, KMS: r.KMS, STS: r.STS}, nil
 	}
+}
+
+// ec2Calls are the EC2 of a [client.Region].
+type ec2Calls struct{ calls client.EC2 }
+
+func (c ec2Calls) DescribeInstanceTypeOfferings(ctx context.Context, in *ec2.DescribeInstanceTypeOfferingsInput, o ...func(*ec2.Options)) (*ec2.DescribeInstanceTypeOfferingsOutput, error) {
+	return c.calls.DescribeInstanceTypeOfferings(ctx, in, o...)
+}
+
+func (c ec2Calls) DescribeInstanceTypes(ctx context.Context, in *ec2.DescribeInstanceTypesInput, o ...func(*ec2.Options)) (*ec2.DescribeInstanceTypesOutput, error) {
+	return c.calls.DescribeInstanceTypes(ctx, in, o...)
+}
+
+func (c ec2Calls) DescribeRegions(ctx context.Context, in *ec2.DescribeRegionsInput, o ...func(*ec2.Options)) (*ec2.DescribeRegionsOutput, error) {
+	return c.calls.DescribeRegions(ctx, in, o...)
+}
+
+func (c ec2Calls) DescribeSecurityGroups(ctx context.Context, in *ec2.DescribeSecurityGroupsInput, o ...func(*ec2.Options)) (*ec2.DescribeSecurityGroupsOutput, error) {
+	return c.calls.DescribeSecurityGroups(ctx, in, o...)
+}
+
+func (c ec2Calls) DescribeSubnets(ctx context.Context, in *ec2.DescribeSubnetsInput, o ...func(*ec2.Options)) (*ec2.DescribeSubnetsOutput, error) {
+	return c.calls.DescribeSubnets(ctx, in, o...)
+}
+
+func (c ec2Calls) DescribeVpcs(ctx context.Context, in *ec2.DescribeVpcsInput, o ...func(*ec2.Options)) (*ec2.DescribeVpcsOutput, error) {
+	return c.calls.DescribeVpcs(ctx, in, o...)
+}
+
+func (c ec2Calls) CreateSecurityGroup(ctx context.Context, in *ec2.CreateSecurityGroupInput, o ...func(*ec2.Options)) (*ec2.CreateSecurityGroupOutput, error) {
+	return c.calls.CreateSecurityGroup(ctx, in, o...)
+}
+
+func (c ec2Calls) ImportKeyPair(ctx context.Context, in *ec2.ImportKeyPairInput, o ...func(*ec2.Options)) (*ec2.ImportKeyPairOutput, error) {
+	return c.calls.ImportKeyPair(ctx, in, o...)
+}
+
+func (c ec2Calls) RunInstances(ctx context.Context, in *ec2.RunInstancesInput, o ...func(*ec2.Options)) (*ec2.RunInstancesOutput, error) {
+	return c.calls.RunInstances(ctx, in, o...)
+}
+
+// iamCalls are the IAM of a [client.Region].
+type iamCalls struct{ calls client.IAM }
+
+func (c iamCalls) GetInstanceProfile(ctx context.Context, in *iam.GetInstanceProfileInput, o ...func(*iam.Options)) (*iam.GetInstanceProfileOutput, error) {
+	return c.calls.GetInstanceProfile(ctx, in, o...)
+}
+
+func (c iamCalls) GetRole(ctx context.Context, in *iam.GetRoleInput, o ...func(*iam.Options)) (*iam.GetRoleOutput, error) {
+	return c.calls.GetRole(ctx, in, o...)
+}
+
+func (c iamCalls) SimulatePrincipalPolicy(ctx context.Context, in *iam.SimulatePrincipalPolicyInput, o ...func(*iam.Options)) (*iam.SimulatePrincipalPolicyOutput, error) {
+	return c.calls.SimulatePrincipalPolicy(ctx, in, o...)
 }

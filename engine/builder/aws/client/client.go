@@ -83,10 +83,10 @@ type Clients struct {
 type Region struct {
 	// Name is the region's, such as "eu-west-1".
 	Name    string
-	EC2     *ec2.Client
+	EC2     EC2
 	SSM     *ssm.Client
 	Connect *ec2instanceconnect.Client
-	IAM     *iam.Client
+	IAM     IAM
 	KMS     *kms.Client
 	STS     *sts.Client
 }
@@ -138,8 +138,8 @@ func (c *Clients) Region(ctx context.Context, name string) (*Region, error) {
 	cfg := c.loaded.Copy()
 	cfg.Region = name
 	r := &Region{
-		Name: name, EC2: ec2.NewFromConfig(cfg), SSM: ssm.NewFromConfig(cfg), Connect: ec2instanceconnect.NewFromConfig(cfg),
-		IAM: iam.NewFromConfig(cfg), KMS: kms.NewFromConfig(cfg), STS: sts.NewFromConfig(cfg),
+		Name: name, EC2: newEC2(ec2.NewFromConfig(cfg)), SSM: ssm.NewFromConfig(cfg), Connect: ec2instanceconnect.NewFromConfig(cfg),
+		IAM: newIAM(iam.NewFromConfig(cfg)), KMS: kms.NewFromConfig(cfg), STS: sts.NewFromConfig(cfg),
 	}
 	c.regions[name] = r
 	return r, nil
