@@ -187,6 +187,8 @@ type GCReport struct {
 	Removed []builder.Resource
 	// Left could not be removed.
 	Left []run.Leftover
+	// Kept stays on purpose, for the reason that its Err tells.
+	Kept []run.Leftover
 	// Running are the runs in progress, whose resources were left alone.
 	Running []string
 }
@@ -222,7 +224,11 @@ func (e *Engine) GC(ctx context.Context, req GCRequest) (*GCReport, error) {
 		}
 		report.add(found.Removed)
 		for _, l := range found.Left {
-			report.Left = append(report.Left, run.Leftover{Resource: l.Resource, Err: l.Err})
+			to := &report.Left
+			if kept := builder.Kept(""); errors.As(l.Err, &kept) {
+				to = &report.Kept
+			}
+			*to = append(*to, run.Leftover{Resource: l.Resource, Err: l.Err})
 		}
 	}
 	return report, nil

@@ -21,7 +21,8 @@ It exits with 5 when something could not be removed.
 With --builder aws it looks through regions too, and finds what gild made there by its tags
 alone, whichever machine made it: instances, volumes, snapshots, images that were never
 published, key pairs, security groups, profiles. What a run of another machine may still use
-stays until a day after the run began, unless --run names the run.`,
+stays until a day after the run began, unless --run names the run; a checkpoint stays until
+its own date.`,
 		Example: `  gild gc --dry-run
   gild gc
   gild gc --builder aws --region eu-west-1,us-east-1`,
@@ -63,6 +64,7 @@ type jsonGC struct {
 	DryRun  bool           `json:"dry_run"`
 	Removed []jsonLeftover `json:"removed"`
 	Left    []jsonLeftover `json:"left"`
+	Kept    []jsonLeftover `json:"kept"`
 	Running []string       `json:"running"`
 }
 
@@ -101,10 +103,13 @@ func (a *app) printGC(r *engine.GCReport, dry bool) error {
 	for _, id := range r.Running {
 		a.say("run %s is going on; what it uses was left alone", id)
 	}
+	for _, l := range r.Kept {
+		a.say("kept %s: %v", resource(l.Resource), l.Err)
+	}
 	for _, l := range r.Left {
 		a.say("could not remove %s: %v", resource(l.Resource), l.Err)
 	}
-	if len(r.Removed)+len(r.Left) == 0 {
+	if len(r.Removed)+len(r.Left)+len(r.Kept) == 0 {
 		a.say("nothing to remove")
 	}
 	return a.print(lines(out))
@@ -114,7 +119,7 @@ func (a *app) printGC(r *engine.GCReport, dry bool) error {
 func resource(r builder.Resource) string { return diag.Printable(engine.ResourceName(r)) }
 
 func gcJSON(r *engine.GCReport, dry bool) jsonGC {
-	out := jsonGC{DryRun: dry, Removed: []jsonLeftover{}, Left: leftoversJSON(r.Left), Running: orEmpty(r.Running)}
+	out := jsonGC{DryRun: dry, Removed: []jsonLeftover{}, Left: leftoversJSON(r.Left), Kept: leftoversJSON(r.Kept), Running: orEmpty(r.Running)}
 	for _, res := range r.Removed {
 		out.Removed = append(out.Removed, jsonLeftover{Kind: res.Kind, ID: res.ID, Note: res.Note})
 	}

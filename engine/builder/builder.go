@@ -192,6 +192,12 @@ type Swept struct {
 	Left []Left
 }
 
+// Kept is the error of a [Left] that stays on purpose, and is no failure: its text says why.
+type Kept string
+
+// Error returns the text.
+func (k Kept) Error() string { return string(k) }
+
 // Left is a resource that stays, and why.
 type Left struct {
 	Resource

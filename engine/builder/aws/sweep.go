@@ -112,7 +112,7 @@ func (s *sweep) needed(run string, tags []types.Tag) error {
 		case err != nil:
 			return fmt.Errorf("find out whether run %s goes on: %w", run, err)
 		case busy:
-			return fmt.Errorf("run %s works with it on this machine", run)
+			return builder.Kept(fmt.Sprintf("run %s works with it on this machine", run))
 		case known:
 			return nil
 		}
@@ -125,7 +125,7 @@ func (s *sweep) needed(run string, tags []types.Tag) error {
 		return fmt.Errorf("its tag %s is %q: until when run %s of another machine needs it can't be told", tagExpires, tagValue(tags, tagExpires), run)
 	}
 	if s.builder.config.Now().Before(until) {
-		return fmt.Errorf("run %s of another machine may need it until %s; name the run to remove it all the same", run, stamp(until))
+		return builder.Kept(fmt.Sprintf("run %s of another machine may need it until %s; name the run to remove it all the same", run, stamp(until)))
 	}
 	return nil
 }
@@ -217,7 +217,7 @@ func (s *sweep) checkpoint(r *region, i types.Image, remove func(ctx context.Con
 	res := resource(r, claimImage, aws.ToString(i.ImageId), i.Tags)
 	until, err := time.Parse(time.RFC3339, tagValue(i.Tags, tagExpires))
 	if err != nil || s.builder.config.Now().Before(until) {
-		s.swept.Left = append(s.swept.Left, builder.Left{Resource: res, Err: fmt.Errorf("a checkpoint is kept until %s", tagValue(i.Tags, tagExpires))})
+		s.swept.Left = append(s.swept.Left, builder.Left{Resource: res, Err: builder.Kept("a checkpoint is kept until " + tagValue(i.Tags, tagExpires))})
 		return
 	}
 	s.debris = append(s.debris, debris{res, rankImage, remove})
