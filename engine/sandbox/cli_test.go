@@ -81,7 +81,7 @@ func dig(v any, path ...any) any {
 func TestAWSCLI(t *testing.T) {
 	t.Parallel()
 	w := open(t, sandbox.Config{})
-	a := newCLI(t, w)
+	a, c := newCLI(t, w), w.mine(t)
 	base := w.seed(t, "debian-12-amd64-20261101")
 	found := a.must("ec2", "describe-images", "--owners", publisher, "--filters", "Name=name,Values=debian-12-*", "Name=state,Values=available")
 	if got := dig(found, "Images", 0, "ImageId"); got != base {
@@ -99,6 +99,8 @@ func TestAWSCLI(t *testing.T) {
 		"--block-device-mappings", `[{"DeviceName":"/dev/xvda","Ebs":{"VolumeSize":2,"VolumeType":"gp3"}}]`,
 		"--tag-specifications", "ResourceType=instance,Tags=[{Key=gild:run,Value=r}]", "ResourceType=volume,Tags=[{Key=gild:run,Value=r}]")
 	id := dig(ran, "Instances", 0, "InstanceId").(string)
+	// A waiter that finds what it waits for not yet there looks again after 15 seconds.
+	waitInstance(t, c, &id, "running")
 	a.must("ec2", "wait", "instance-status-ok", "--instance-ids", id)
 	told := a.must("ec2", "describe-instances", "--filters", "Name=tag:gild:run,Values=r", "Name=instance-state-name,Values=running")
 	if got := dig(told, "Reservations", 0, "Instances", 0, "MetadataOptions", "HttpTokens"); got != "required" {
@@ -106,6 +108,7 @@ func TestAWSCLI(t *testing.T) {
 	}
 	image := dig(a.must("ec2", "create-image", "--instance-id", id, "--name", "mine", "--tag-specifications",
 		"ResourceType=image,Tags=[{Key=a,Value=b}]", "ResourceType=snapshot,Tags=[{Key=a,Value=b}]"), "ImageId").(string)
+	waitImage(t, c, &image, "available")
 	a.must("ec2", "wait", "image-available", "--image-ids", image)
 	a.must("ec2", "modify-image-attribute", "--image-id", image, "--launch-permission", "Add=[{UserId="+otherAccount+"}]")
 	if got := dig(a.must("ec2", "describe-image-attribute", "--image-id", image, "--attribute", "launchPermission"), "LaunchPermissions", 0, "UserId"); got != otherAccount {
@@ -113,6 +116,7 @@ func TestAWSCLI(t *testing.T) {
 	}
 	a.must("ec2", "enable-image-deprecation", "--image-id", image, "--deprecate-at", "2030-01-01T00:00:00Z")
 	copied := dig(a.must("ec2", "copy-image", "--name", "copy", "--source-image-id", image, "--source-region", "us-east-1"), "ImageId").(string)
+	waitImage(t, c, &copied, "available")
 	a.must("ec2", "wait", "image-available", "--image-ids", copied)
 	for want, args := range map[string][]string{
 		"(DryRunOperation)":          {"ec2", "terminate-instances", "--instance-ids", id, "--dry-run"},
@@ -125,6 +129,7 @@ func TestAWSCLI(t *testing.T) {
 		}
 	}
 	a.must("ec2", "terminate-instances", "--instance-ids", id)
+	waitInstance(t, c, &id, "terminated")
 	a.must("ec2", "wait", "instance-terminated", "--instance-ids", id)
 	a.must("ec2", "delete-security-group", "--group-id", group)
 	a.must("ec2", "delete-key-pair", "--key-name", "k")

@@ -375,10 +375,10 @@ func TestChangedPages(t *testing.T) {
 		must(t, complete(ctx, c, id, count, nil))
 		return id
 	}
-	one, two := fill(0, 300, 2), fill(0, 300, 3)
+	one, two := fill(0, 220, 2), fill(0, 220, 55)
 	want := map[int32]bool{}
-	for i := range int32(300) {
-		if (i%2 == 0) != (i%3 == 0) {
+	for i := range int32(220) {
+		if (i%2 == 0) != (i%55 == 0) {
 			want[i] = true
 		}
 	}

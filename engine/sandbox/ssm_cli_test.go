@@ -8,6 +8,9 @@ import (
 	"strings"
 	"testing"
 
+	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
+
+	"github.com/gildhq/gild/engine/sandbox"
 	"github.com/gildhq/gild/engine/sandbox/sandboxtest"
 )
 
@@ -68,21 +71,20 @@ func TestCommandLine(t *testing.T) {
 	id := aws.run("Instances[0].InstanceId", "ec2", "run-instances", "--image-id", base, "--instance-type", "t3.micro",
 		"--iam-instance-profile", "Name=agent", "--metadata-options", "HttpTokens=required",
 		"--tag-specifications", "ResourceType=instance,Tags=[{Key=Name,Value=it}]")
-	aws.run("@", "ec2", "wait", "instance-running", "--instance-ids", id)
-	eventually(t, "the agent reports", func() bool {
-		return aws.run("InstanceInformationList[0].PingStatus", "ssm", "describe-instance-information") == "Online"
-	})
+	c := clouds(t, s.URL, sandboxtest.Region, sandbox.DefaultKey, sandbox.DefaultKey, "")
+	waitPing(t, c, &id, ssmtypes.PingStatusOnline)
+	if got := aws.run("InstanceInformationList[0].PingStatus", "ssm", "describe-instance-information"); got != "Online" {
+		t.Errorf("the agent is %s", got)
+	}
 	parameters, err := json.Marshal(commands("echo \"it's\" done > /srv/made", "cat /srv/made"))
 	must(t, err)
 	command := aws.run("Command.CommandId", "ssm", "send-command", "--document-name", "AWS-RunShellScript", "--instance-ids", id, "--parameters", string(parameters))
-	eventually(t, "the command has run", func() bool {
-		return aws.run("Status", "ssm", "get-command-invocation", "--command-id", command, "--instance-id", id) == "Success"
-	})
+	waitStatus(t, c, &command, &id, "Success")
 	if got := aws.run("StandardOutputContent", "ssm", "get-command-invocation", "--command-id", command, "--instance-id", id); got != "it's done" {
 		t.Errorf("the command said %q", got)
 	}
 	image := aws.run("ImageId", "ec2", "create-image", "--instance-id", id, "--name", "made", "--tag-specifications", "ResourceType=image,Tags=[{Key=a,Value=b}]")
-	aws.run("@", "ec2", "wait", "image-available", "--image-ids", image)
+	waitImage(t, c.ec2, &image, "available")
 	aws.run("Version", "ssm", "put-parameter", "--name", "/images/made", "--type", "String", "--data-type", "aws:ec2:image", "--value", image)
 	snapshot := aws.run("Images[0].BlockDeviceMappings[0].Ebs.SnapshotId", "ec2", "describe-images", "--owners", "self")
 	if got := aws.run("Blocks[0].BlockIndex", "ebs", "list-snapshot-blocks", "--snapshot-id", snapshot); got != "0" {

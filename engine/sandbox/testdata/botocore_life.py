@@ -46,6 +46,10 @@ def until(what, holds):
         time.sleep(0.1)
 
 
+def wait(client, what, **which):
+    client.get_waiter(what).wait(WaiterConfig={"Delay": 0.2, "MaxAttempts": 600}, **which)
+
+
 def refused(code, call, **params):
     try:
         call(**params)
@@ -122,7 +126,7 @@ class Life:
         self.id = self.ec2.run_instances(**ask)["Instances"][0]["InstanceId"]
         assert self.ec2.run_instances(**ask)["Instances"][0]["InstanceId"] == self.id
         refused("IdempotentParameterMismatch", self.ec2.run_instances, **{**ask, "UserData": "other"})
-        self.ec2.get_waiter("instance_running").wait(InstanceIds=[self.id], WaiterConfig={"Delay": 1})
+        wait(self.ec2, "instance_running", InstanceIds=[self.id])
         ours = [{"Name": "tag:gild:run", "Values": ["r1"]}]
         for describe, what in (
             (self.ec2.describe_instances, "Reservations"), (self.ec2.describe_volumes, "Volumes"), (self.ec2.describe_key_pairs, "KeyPairs"),
@@ -162,7 +166,7 @@ class Life:
     def publish(self):
         # A one-time spot instance can't be stopped, so this one is imaged as it runs.
         self.image = self.ec2.create_image(InstanceId=self.id, Name="web-1", NoReboot=True, TagSpecifications=tagged("image", "snapshot"))["ImageId"]
-        self.ec2.get_waiter("image_available").wait(ImageIds=[self.image], WaiterConfig={"Delay": 1})
+        wait(self.ec2, "image_available", ImageIds=[self.image])
         snapshot = self.ec2.describe_images(ImageIds=[self.image])["Images"][0]["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
         assert self.ec2.describe_snapshots(OwnerIds=["self"], SnapshotIds=[snapshot])["Snapshots"][0]["State"] == "completed"
         self.registered = ask(
@@ -178,13 +182,13 @@ class Life:
         assert (image["Description"], image["DeprecationTime"][:10], image["BootMode"]) == ("new", "2030-01-01", "uefi-preferred"), image
         self.copy = ask(self.far, "copy_image", {"TagSpecifications": tagged("image", "snapshot")}, Name="web-1",
                         SourceImageId=self.image, SourceRegion=REGION, ClientToken="c1", Encrypted=True)["ImageId"]
-        self.far.get_waiter("image_available").wait(ImageIds=[self.copy], WaiterConfig={"Delay": 1})
+        wait(self.far, "image_available", ImageIds=[self.copy])
 
     def clean(self):
         self.ec2.modify_instance_attribute(InstanceId=self.id, InstanceInitiatedShutdownBehavior={"Value": "terminate"})
         self.stop_another()
         self.ec2.terminate_instances(InstanceIds=[self.id])
-        self.ec2.get_waiter("instance_terminated").wait(InstanceIds=[self.id], WaiterConfig={"Delay": 1})
+        wait(self.ec2, "instance_terminated", InstanceIds=[self.id])
         for ec2, images in ((self.ec2, [self.image, self.registered]), (self.far, [self.copy])):
             found = ec2.describe_images(ImageIds=images)["Images"]
             for image in images:
@@ -205,14 +209,14 @@ class Life:
         other = self.ec2.run_instances(
             ImageId=self.base, InstanceType="t3.micro", MinCount=1, MaxCount=1,
             BlockDeviceMappings=[{"DeviceName": self.root, "Ebs": {"DeleteOnTermination": False}}])["Instances"][0]["InstanceId"]
-        self.ec2.get_waiter("instance_running").wait(InstanceIds=[other], WaiterConfig={"Delay": 1})
+        wait(self.ec2, "instance_running", InstanceIds=[other])
         self.ec2.stop_instances(InstanceIds=[other], Force=True)
-        self.ec2.get_waiter("instance_stopped").wait(InstanceIds=[other], WaiterConfig={"Delay": 1})
+        wait(self.ec2, "instance_stopped", InstanceIds=[other])
         # botocore encodes user data of RunInstances itself, and attributes as they are.
         self.ec2.modify_instance_attribute(InstanceId=other, UserData={"Value": base64.b64encode(b"none")})
         volume = self.ec2.describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": [other]}])["Volumes"][0]["VolumeId"]
         self.ec2.terminate_instances(InstanceIds=[other])
-        self.ec2.get_waiter("instance_terminated").wait(InstanceIds=[other], WaiterConfig={"Delay": 1})
+        wait(self.ec2, "instance_terminated", InstanceIds=[other])
         self.ec2.delete_volume(VolumeId=volume)
 
 
