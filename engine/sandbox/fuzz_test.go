@@ -115,7 +115,7 @@ func FuzzJSONCalls(f *testing.F) {
 }
 
 // checkAnswer sends a request, signed for a service, and reads the answer.
-func checkAnswer(t *testing.T, h http.Handler, r *http.Request, service string) {
+func checkAnswer(t *testing.T, h http.Handler, r *http.Request, service string) *httptest.ResponseRecorder {
 	t.Helper()
 	body, err := io.ReadAll(r.Body)
 	must(t, err)
@@ -128,9 +128,10 @@ func checkAnswer(t *testing.T, h http.Handler, r *http.Request, service string) 
 	if rec.Code >= http.StatusInternalServerError {
 		t.Errorf("%s %q: %d %s", service, body, rec.Code, rec.Body)
 	}
-	if err := readable(rec.Body, service); err != nil {
+	if err := readable(bytes.NewReader(rec.Body.Bytes()), service); err != nil {
 		t.Errorf("%s %q: the answer can't be read: %v", service, body, err)
 	}
+	return rec
 }
 
 func readable(body io.Reader, service string) error {
