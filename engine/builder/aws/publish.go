@@ -165,9 +165,9 @@ func (m *maker) copy(ctx context.Context, home *region, source types.Image) (str
 	return id, m.region.publish(ctx, image, copied(source.Tags), deprecate)
 }
 
-// copyOf makes a copy, or finds one that an attempt that died didn't get to verify.
+// copyOf makes a copy, or finds one that an attempt that died didn't finish.
 func (m *maker) copyOf(ctx context.Context, home *region, source types.Image) (types.Image, error) {
-	begun, ok, err := m.region.stored(ctx, m.req.Key, kindCandidate)
+	begun, ok, err := m.region.stored(ctx, m.req.Key, kindCandidate, kindPublished)
 	if err != nil || ok && begun.State == types.ImageStateAvailable {
 		return begun, err
 	}
@@ -205,6 +205,9 @@ func (b *Builder) HasCopy(ctx context.Context, p *spec.Pipeline, key, region str
 	i, ok, err := r.stored(ctx, key, kinds...)
 	if err != nil || !ok || i.State != types.ImageStateAvailable {
 		return "", false, err
+	}
+	if tagValue(i.Tags, tagKind) == kindPublished && tagValue(i.Tags, tagExpires) != "" {
+		return "", false, nil // who published it didn't get to the end
 	}
 	return aws.ToString(i.ImageId), true, nil
 }
