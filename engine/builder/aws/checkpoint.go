@@ -40,7 +40,7 @@ func (b *Builder) checkpoint(ctx context.Context, m *machine) error {
 	if err != nil {
 		return err
 	}
-	id, err := o.createImage(ctx, m.in.id, imageName("gild-checkpoint-"+p.Name, shortKey(key)+"-"+o.token[:8]), true)
+	id, err := o.createImage(ctx, m.in.id, imageName("gild-checkpoint-"+p.Name, shortKey(key)), true)
 	if err != nil {
 		return err
 	}

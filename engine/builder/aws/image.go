@@ -243,7 +243,11 @@ func (m *maker) make(ctx context.Context, bn *bench) (types.Image, error) {
 	if image, err = m.region.setIMDS(ctx, image, m.p.AWS.Image.IMDSv2); err != nil {
 		return image, err
 	}
-	say(m.req.Log, "made %s in %s", id, m.region.Name)
+	if m.adopted {
+		say(m.req.Log, "another run made %s in %s; using that", id, m.region.Name)
+	} else {
+		say(m.req.Log, "made %s in %s", id, m.region.Name)
+	}
 	return image, m.region.verify(ctx, image, m.p, m.req.Key)
 }
 
@@ -340,7 +344,8 @@ func (o *order) createImage(ctx context.Context, instance, name string, noReboot
 }
 
 // named makes an image under a name that may be taken: by ourselves, when an answer was
-// lost, or by somebody else, who keeps it.
+// lost; by another run that makes the image of the same key, which is then used; or by
+// somebody else, who keeps it. As EC2 gives a name once, two runs can't make two images.
 func (o *order) named(ctx context.Context, name string, create func(name string) (string, error)) (string, error) {
 	id, err := create(name)
 	if !client.HasCode(err, "InvalidAMIName.Duplicate") {
@@ -359,19 +364,35 @@ func (o *order) named(ctx context.Context, name string, create func(name string)
 	return id, err
 }
 
-// findNamed returns the image of a name that is known to be taken, if it is the order's own.
-func (o *order) findNamed(ctx context.Context, name string) (id string, err error) {
-	seen, err := o.region.lookAgain(ctx, func() (bool, error) {
-		found, err := o.region.findImages(ctx, filter("name", name))
-		for _, i := range found {
-			if tagValue(i.Tags, tagToken) == o.token && i.State != types.ImageStateDeregistered {
-				id = aws.ToString(i.ImageId)
-			}
-		}
-		return len(found) > 0, err
-	})
+// findNamed returns the image of a name that is known to be taken, if it is the order's own,
+// or as good.
+func (o *order) findNamed(ctx context.Context, name string) (string, error) {
+	id, seen, err := o.lookNamed(ctx, name, o.region.builder.config.Timing.Settling)
 	if err == nil && !seen {
 		err = fmt.Errorf("EC2 says that the name %q is taken, and shows no image of this name", name)
 	}
 	return id, err
+}
+
+// lookNamed looks for the order's own image, or one as good, among those of a name; seen
+// tells whether there are any.
+func (o *order) lookNamed(ctx context.Context, name string, within time.Duration) (id string, seen bool, err error) {
+	seen, err = o.region.lookWithin(ctx, within, minLooks, func() (bool, error) {
+		found, err := o.region.findImages(ctx, filter("name", name))
+		for _, i := range found {
+			own := tagValue(i.Tags, tagToken) == o.token && i.State != types.ImageStateDeregistered
+			if own || o.asGood(i) {
+				id, o.adopted = aws.ToString(i.ImageId), !own
+			}
+		}
+		return len(found) > 0, err
+	})
+	return id, seen, err
+}
+
+// asGood tells whether an image of this account is what the order is to make.
+func (o *order) asGood(i types.Image) bool {
+	key, kind := o.more[tagKey], tagValue(i.Tags, tagKind)
+	return key != "" && tagValue(i.Tags, tagKey) == key && (kind == o.kind || kind == kindPublished && o.kind == kindCandidate) &&
+		(i.State == types.ImageStatePending || i.State == types.ImageStateAvailable)
 }

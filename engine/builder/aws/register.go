@@ -87,6 +87,9 @@ func (m *maker) registerFrom(ctx context.Context, source types.Image) (string, e
 	if err != nil {
 		return "", fmt.Errorf("register an image of the snapshots %s in %s: %w", strings.Join(snapshots, ", "), m.region.Name, err)
 	}
+	if m.adopted {
+		return id, nil
+	}
 	// From here on the snapshots are found as the image's.
 	_, err = client.Call(ctx, m.region.EC2.CreateTags, &ec2.CreateTagsInput{Resources: snapshots, Tags: m.tags()})
 	if err != nil {
@@ -100,7 +103,7 @@ func (m *maker) fromImage(ctx context.Context, source *region, from types.Image)
 	defer m.region.changed()
 	id := aws.ToString(from.ImageId)
 	in := &ec2.CopyImageInput{
-		SourceImageId: from.ImageId, SourceRegion: aws.String(source.Name), ClientToken: aws.String(m.token), Description: aws.String(m.name),
+		SourceImageId: from.ImageId, SourceRegion: aws.String(source.Name), Description: aws.String(m.name),
 		TagSpecifications: m.tagged(types.ResourceTypeImage, types.ResourceTypeSnapshot),
 	}
 	if c := m.p.Copy; c != nil && source != m.region && c.EncryptPos.Line != 0 {
@@ -110,9 +113,14 @@ func (m *maker) fromImage(ctx context.Context, source *region, from types.Image)
 		}
 	}
 	made, err := m.named(ctx, imageName(m.req.Name, shortKey(m.req.Key)), func(name string) (string, error) {
-		in.Name = aws.String(name)
+		// CopyImage takes a name that is in use. One token for all runs, whose tags differ,
+		// lets one of them copy and tells the others.
+		in.Name, in.ClientToken = aws.String(name), aws.String(digest(id, m.region.Name, m.req.Key))
 		out, err := client.Call(ctx, m.region.EC2.CopyImage, in)
 		if client.HasCode(err, "IdempotentParameterMismatch") {
+			if made, _, err := m.lookNamed(ctx, name, 0); made != "" || err != nil {
+				return made, err
+			}
 			// An attempt that died had this token; what it made has been cleaned up.
 			in.ClientToken = aws.String(digest(m.token, stamp(m.expires)))
 			out, err = client.Call(ctx, m.region.EC2.CopyImage, in)

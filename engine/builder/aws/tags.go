@@ -80,6 +80,8 @@ type order struct {
 	name    string
 	expires time.Time
 	more    map[string]string
+	// adopted is set when another run turned out to be making the image.
+	adopted bool
 }
 
 // newOrder begins a piece of work, the nth of its sort in this process.
