@@ -51,39 +51,56 @@ func FuzzPolicy(f *testing.F) {
 }
 
 // FuzzCalls makes calls of the query services, signed and with whatever parameters: filters,
-// tags, mappings, rules, keys, policies, page tokens. None ends in a fault of the sandbox's
+// tags, mappings, rules, keys, policies, page tokens. Names in braces stand for the ids of
+// what is there. None ends in a fault of the sandbox's
 // own, and every answer is XML.
 func FuzzCalls(f *testing.F) {
 	for _, seed := range []string{
 		"Action=DescribeImages&Filter.1.Name=name&Filter.1.Value.1=a*&Owner.1=self&MaxResults=5&NextToken=x",
-		"Action=DescribeInstances&Filter.1.Name=tag:a&Filter.1.Value.1=%5C*&InstanceId.1=i-0123456789abcdef0",
+		"Action=DescribeInstances&Filter.1.Name=tag:a&Filter.1.Value.1=%5C*&InstanceId.1={instance}",
 		"Action=DescribeSpotPriceHistory&StartTime=2026-11-23T00:00:00Z&InstanceType.1=t3.micro&AvailabilityZone=us-east-1a",
-		"Action=RunInstances&ImageId=ami-0123456789abcdef0&MinCount=1&MaxCount=1&UserData=QQ%3D%3D&BlockDeviceMapping.1.DeviceName=/dev/xvda&BlockDeviceMapping.1.Ebs.VolumeSize=8" +
-			"&NetworkInterface.1.DeviceIndex=0&NetworkInterface.1.SubnetId=subnet-1&TagSpecification.1.ResourceType=instance&TagSpecification.1.Tag.1.Key=a",
-		"Action=RegisterImage&Name=a&RootDeviceName=/dev/xvda&BlockDeviceMapping.1.DeviceName=/dev/xvda&BlockDeviceMapping.1.Ebs.SnapshotId=snap-0123456789abcdef0",
+		"Action=RunInstances&ImageId={image}&MinCount=1&MaxCount=1&UserData=QQ%3D%3D&BlockDeviceMapping.1.DeviceName=/dev/xvda&BlockDeviceMapping.1.Ebs.VolumeSize=8" +
+			"&NetworkInterface.1.DeviceIndex=0&NetworkInterface.1.SubnetId={subnet}&TagSpecification.1.ResourceType=instance&TagSpecification.1.Tag.1.Key=a",
+		"Action=RegisterImage&Name=a&RootDeviceName=/dev/xvda&BlockDeviceMapping.1.DeviceName=/dev/xvda&BlockDeviceMapping.1.Ebs.SnapshotId={snapshot}",
 		"Action=CreateVolume&AvailabilityZone=us-east-1a&Size=1&VolumeType=gp3&Iops=3000&Throughput=125&ClientToken=a",
 		"Action=ImportKeyPair&KeyName=a&PublicKeyMaterial=c3NoLWVkMjU1MTkgQUFBQQ==",
 		"Action=AuthorizeSecurityGroupIngress&GroupName=default&IpPermissions.1.IpProtocol=tcp&IpPermissions.1.FromPort=22&IpPermissions.1.ToPort=22&IpPermissions.1.IpRanges.1.CidrIp=10.0.0.0/8",
-		"Action=CreateTags&ResourceId.1=vpc-1&ResourceId.2=key-1&Tag.1.Key=a&Tag.1.Value=b",
-		"Action=EnableImageDeprecation&ImageId=ami-0123456789abcdef0&DeprecateAt=2030-01-01T00:00:00Z",
-		"Action=ModifyImageAttribute&ImageId=ami-0123456789abcdef0&LaunchPermission.Add.1.UserId=1&LaunchPermission.Remove.1.Group=all",
+		"Action=CreateTags&ResourceId.1={vpc}&ResourceId.2={instance}&Tag.1.Key=a&Tag.1.Value=b",
+		"Action=EnableImageDeprecation&ImageId={image}&DeprecateAt=2030-01-01T00:00:00Z",
+		"Action=ModifyImageAttribute&ImageId={image}&LaunchPermission.Add.1.UserId=1&LaunchPermission.Remove.1.Group=all",
 		"Action=CreateRole&RoleName=a&AssumeRolePolicyDocument=%7B%22Statement%22%3A%5B%5D%7D&Tags.member.1.Key=k&Tags.member.1.Value=v",
 		"Action=SimulatePrincipalPolicy&PolicySourceArn=arn:aws:iam::111122223333:role/a&ActionNames.member.1=ec2:RunInstances&PolicyInputList.member.1=%7B%7D",
 		"Action=AssumeRole&RoleArn=arn:aws:iam::111122223333:role/a&RoleSessionName=s&DurationSeconds=900",
 		"Action=DecodeAuthorizationMessage&EncodedMessage=Z2lsZA",
+		"Action=CreateImage&InstanceId={instance}&Name=abc&NoReboot=true&BlockDeviceMapping.1.DeviceName=/dev/xvda&BlockDeviceMapping.1.NoDevice=",
+		"Action=ModifyInstanceAttribute&InstanceId={instance}&Attribute=userData&Value=QQ%3D%3D",
+		"Action=CopyImage&SourceImageId={image}&SourceRegion=us-east-1&Name=abc&Encrypted=true&KmsKeyId=alias/aws/ebs",
+		"Action=ModifySnapshotAttribute&SnapshotId={snapshot}&CreateVolumePermission.Add.1.UserId=444455556666",
+		"Action=CreateSnapshots&InstanceSpecification.InstanceId={instance}&InstanceSpecification.ExcludeBootVolume=true&CopyTagsFromSource=volume",
+		"Action=AttachVolume&VolumeId={volume}&InstanceId={instance}&Device=/dev/sdf",
+		"Action=PutRolePolicy&RoleName=a&PolicyName=b&PolicyDocument=%7B%22Statement%22%3A%5B%5D%7D",
 	} {
 		f.Add(seed)
 	}
 	w := open(f, sandbox.Config{Log: slog.New(slog.DiscardHandler)})
-	w.seed(f, "base")
-	h := w.Handler()
+	h, ids := w.Handler(), idsOf(f, w)
 	f.Fuzz(func(t *testing.T, form string) {
 		for service, version := range map[string]string{"ec2": "2016-11-15", "iam": "2010-05-08", "sts": "2011-06-15"} {
-			r := httptest.NewRequest(http.MethodPost, "http://127.0.0.1/", strings.NewReader(form+"&Version="+version))
+			r := httptest.NewRequest(http.MethodPost, "http://127.0.0.1/", strings.NewReader(ids.Replace(form)+"&Version="+version))
 			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 			checkAnswer(t, h, r, service)
 		}
 	})
+}
+
+// idsOf puts ids in the places of names in braces.
+func idsOf(f *testing.F, w *world) *strings.Replacer {
+	c, image := w.mine(f), w.seed(f, "base")
+	i := waitInstance(f, c, run(f, c, image).InstanceId, "running")
+	volume := i.BlockDeviceMappings[0].Ebs.VolumeId
+	sn, err := c.CreateSnapshot(f.Context(), &ec2.CreateSnapshotInput{VolumeId: volume})
+	must(f, err)
+	return strings.NewReplacer("{image}", image, "{instance}", *i.InstanceId, "{volume}", *volume, "{snapshot}", *sn.SnapshotId, "{subnet}", *i.SubnetId, "{vpc}", *i.VpcId)
 }
 
 // FuzzJSONCalls does the same for the JSON services.
