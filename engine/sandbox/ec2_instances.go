@@ -3,6 +3,7 @@ package sandbox
 import (
 	"encoding/base64"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -311,7 +312,10 @@ func modifyInstanceAttribute(c *call) (answer, error) {
 			return nil, err
 		}
 	}
-	if (p.has("InstanceType") || p.has("UserData") || p.has("EbsOptimized")) && i.State != "stopped" {
+	if asked := slices.DeleteFunc(instanceAttributes(), func(name string) bool { return !p.has(name) }); len(asked) > 1 {
+		return nil, invalidCombination("Fields for multiple attribute types specified: %s", strings.Join(asked, ", "))
+	}
+	if (p.has("InstanceType") || p.has("UserData") || p.has("EbsOptimized") || p.has("EnaSupport")) && i.State != "stopped" {
 		return nil, fail("IncorrectInstanceState", "The instance '%s' is not in the 'stopped' state.", i.ID)
 	}
 	if err := c.changeInstance(i, p); err != nil {
@@ -319,6 +323,12 @@ func modifyInstanceAttribute(c *call) (answer, error) {
 	}
 	c.s.instances.put(i.ID, i)
 	return answer{}, nil
+}
+
+// instanceAttributes are what ModifyInstanceAttribute changes, one at a time.
+func instanceAttributes() []string {
+	return []string{"InstanceType", "UserData", "EbsOptimized", "EnaSupport", "DisableApiTermination", "DisableApiStop",
+		"InstanceInitiatedShutdownBehavior", "Groups", "BlockDeviceMappings"}
 }
 
 // flatAttribute turns the older form, Attribute and Value, into the newer one.
@@ -340,6 +350,8 @@ func flatAttribute(name string, p params) (params, error) {
 		return params{"DisableApiStop": answer{"Value": yes}}, nil
 	case "ebsOptimized":
 		return params{"EbsOptimized": answer{"Value": yes}}, nil
+	case "enaSupport":
+		return params{"EnaSupport": answer{"Value": yes}}, nil
 	case "instanceInitiatedShutdownBehavior":
 		return params{"InstanceInitiatedShutdownBehavior": answer{"Value": text}}, nil
 	case "blockDeviceMapping":
@@ -360,6 +372,8 @@ func (c *call) changeInstance(i *instance, p params) error {
 		i.UserData = p.sub("UserData").bytes("Value")
 	case p.has("EbsOptimized"):
 		i.EBSOptimized = p.sub("EbsOptimized").yes("Value")
+	case p.has("EnaSupport"):
+		i.ENA = p.sub("EnaSupport").yes("Value")
 	case p.has("DisableApiTermination"):
 		i.NoTermination = p.sub("DisableApiTermination").yes("Value")
 	case p.has("DisableApiStop"):
@@ -377,7 +391,7 @@ func (c *call) changeInstance(i *instance, p params) error {
 	case p.has("BlockDeviceMappings"):
 		return c.changeDisks(i, p.subs("BlockDeviceMappings"))
 	default:
-		return invalidValue("The sandbox can't change what was asked for: type, userData, ebsOptimized, groups, disableApiTermination, disableApiStop, instanceInitiatedShutdownBehavior and blockDeviceMapping can be.")
+		return invalidValue("The sandbox can't change what was asked for: type, userData, ebsOptimized, enaSupport, groups, disableApiTermination, disableApiStop, instanceInitiatedShutdownBehavior and blockDeviceMapping can be.")
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package sandbox_test
 
 import (
 	"encoding/base64"
+	"fmt"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -186,6 +187,17 @@ func TestAttributesOfInstances(t *testing.T) {
 	}
 	_, err = c.ModifyInstanceAttribute(ctx, &ec2.ModifyInstanceAttributeInput{InstanceId: id, DisableApiTermination: &types.AttributeBooleanValue{Value: aws.Bool(false)}})
 	must(t, err)
+	_, err = c.ModifyInstanceAttribute(ctx, &ec2.ModifyInstanceAttributeInput{InstanceId: id, Groups: []string{"sg-1"}, EnaSupport: &types.AttributeBooleanValue{Value: aws.Bool(true)}})
+	wantCode(t, "InvalidParameterCombination", err)
+	for _, ena := range []bool{false, true} {
+		_, err = c.ModifyInstanceAttribute(ctx, &ec2.ModifyInstanceAttributeInput{InstanceId: id, EnaSupport: &types.AttributeBooleanValue{Value: &ena}})
+		must(t, err)
+		img, err := c.CreateImage(ctx, &ec2.CreateImageInput{InstanceId: id, Name: aws.String(fmt.Sprint("ena-", ena))})
+		must(t, err)
+		if got := waitImage(t, c, img.ImageId, "available"); *got.EnaSupport != ena {
+			t.Errorf("the image of an instance with ENA %v has ENA %v", ena, *got.EnaSupport)
+		}
+	}
 	_, err = c.ModifyInstanceAttribute(ctx, &ec2.ModifyInstanceAttributeInput{InstanceId: id, BlockDeviceMappings: []types.InstanceBlockDeviceMappingSpecification{
 		{DeviceName: aws.String("/dev/xvda"), Ebs: &types.EbsInstanceBlockDeviceSpecification{DeleteOnTermination: aws.Bool(false)}}}})
 	must(t, err)

@@ -212,6 +212,7 @@ class Life:
         wait(self.ec2, "instance_running", InstanceIds=[other])
         self.ec2.stop_instances(InstanceIds=[other], Force=True)
         wait(self.ec2, "instance_stopped", InstanceIds=[other])
+        self.ec2.modify_instance_attribute(InstanceId=other, EnaSupport={"Value": True})
         # botocore encodes user data of RunInstances itself, and attributes as they are.
         self.ec2.modify_instance_attribute(InstanceId=other, UserData={"Value": base64.b64encode(b"none")})
         volume = self.ec2.describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": [other]}])["Volumes"][0]["VolumeId"]
