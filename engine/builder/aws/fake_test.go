@@ -28,6 +28,8 @@ type fakeMachines struct {
 	running map[string]*fakeMachine
 	// broken lists commands that end the machine's instance's connection instead of running.
 	console string
+	// oldInit machines can't switch themselves off.
+	oldInit bool
 }
 
 func newFakes() *fakeMachines { return &fakeMachines{running: map[string]*fakeMachine{}} }
@@ -62,7 +64,9 @@ type fakeMachine struct {
 
 	mu    sync.Mutex
 	ended bool
-	files map[string]string
+	// shutDown is set when its services were stopped in order, which writes logs.
+	shutDown bool
+	files    map[string]string
 }
 
 var magic = []byte("FAKEDISK")
@@ -125,13 +129,20 @@ func (m *fakeMachine) end() error {
 	return nil
 }
 
+func (m *fakeMachine) stop() error {
+	m.mu.Lock()
+	m.shutDown = m.shutDown || !m.ended
+	m.mu.Unlock()
+	return m.end()
+}
+
 func (m *fakeMachine) Ready() <-chan struct{}               { return m.ready }
 func (m *fakeMachine) Done() <-chan struct{}                { return m.done }
 func (m *fakeMachine) Exec(context.Context, step.Cmd) error { return errors.New("a fake runs nothing") }
 func (m *fakeMachine) SetPorts([]int) error                 { return nil }
 func (m *fakeMachine) Console() string                      { return m.text }
 func (m *fakeMachine) Reboot(context.Context) error         { return nil }
-func (m *fakeMachine) Stop(context.Context) error           { return m.end() }
+func (m *fakeMachine) Stop(context.Context) error           { return m.stop() }
 func (m *fakeMachine) Kill() error                          { return m.end() }
 
 // Pause lets the sandbox copy the disk of a running machine.
@@ -173,6 +184,11 @@ func (c *fakeConnection) Exec(ctx context.Context, cmd step.Cmd) error {
 	switch text := strings.Join(cmd.Argv, " "); text {
 	case "sync":
 		return nil
+	case "/bin/sh -c " + freezeScript:
+		if c.fakes.oldInit {
+			return &step.ExitError{Argv: cmd.Argv, Status: 1}
+		}
+		return m.end()
 	case "id -u":
 		_, err := io.WriteString(cmd.Stdout, "0\n")
 		return err

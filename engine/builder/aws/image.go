@@ -288,10 +288,8 @@ func (m *maker) stop(ctx context.Context, bn *bench) error {
 		return nil
 	}
 	say(m.req.Log, "stopping %s", in.id)
-	if in.conn != nil {
-		// A machine that is off can't be told to tidy up, and would be asked for half a minute.
-		in.conn.Close()
-		in.conn = nil
+	if err := m.freeze(ctx, in); err != nil {
+		return err
 	}
 	_, err := client.Call(ctx, m.region.EC2.StopInstances, &ec2.StopInstancesInput{InstanceIds: []string{in.id}})
 	if err != nil {
