@@ -101,19 +101,17 @@ type Caller struct {
 
 // New returns the clients. It makes no call, and looks at no credentials.
 func New(c Config) (*Clients, error) {
-	local := false
 	if c.Endpoint != "" {
 		u, err := url.Parse(c.Endpoint)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 			return nil, fmt.Errorf("endpoint %q is no address; write it like http://127.0.0.1:4566", c.Endpoint)
 		}
-		local = isLoopback(u.Hostname())
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	c.Timing = c.Timing.withDefaults()
-	p := newPacer(local, c.Log)
+	p := newPacer(isLocal(c.Endpoint), c.Log)
 	return &Clients{config: c, pacer: p, retryer: newRetryer(p, c.Timing, c.Log), regions: map[string]*Region{}}, nil
 }
 
@@ -160,6 +158,10 @@ func (c *Clients) load(ctx context.Context) error {
 	cfg, err := config.LoadDefaultConfig(ctx, options...)
 	if err != nil {
 		return fmt.Errorf("read the AWS configuration: %w", err)
+	}
+	// The endpoint may have come from the environment or the shared files.
+	if isLocal(aws.ToString(cfg.BaseEndpoint)) {
+		c.pacer.hurry()
 	}
 	if c.config.Transport != nil {
 		// Only now: while loading, the SDK wants to add AWS_CA_BUNDLE to its own client.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -52,14 +53,26 @@ const localScale = 100
 func newPacer(local bool, log *slog.Logger) *pacer {
 	p := &pacer{scale: 1, log: log, buckets: map[bucketKey]*bucket{}}
 	if local {
-		p.scale = localScale
+		p.hurry()
 	}
 	return p
 }
 
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+// hurry raises the ceilings of buckets that aren't in use yet.
+func (p *pacer) hurry() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.scale = localScale
+}
+
+// isLocal tells whether an endpoint is on this machine.
+func isLocal(endpoint string) bool {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // kindOf tells which limit a call counts against.

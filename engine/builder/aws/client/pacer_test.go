@@ -103,3 +103,20 @@ func TestAWaitingCallCanBeCancelled(t *testing.T) {
 		}
 	})
 }
+
+// TestSandboxOfTheEnvironment finds that an endpoint is on this machine where the SDK does.
+func TestSandboxOfTheEnvironment(t *testing.T) {
+	for endpoint, want := range map[string]float64{"http://127.0.0.1:4566": localScale, "https://aws.example.com": 1} {
+		t.Setenv("AWS_ENDPOINT_URL", endpoint)
+		c, err := New(Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Region(t.Context(), "eu-west-1"); err != nil {
+			t.Fatal(err)
+		}
+		if c.pacer.scale != want {
+			t.Errorf("calls of %s go %v times as fast as those of AWS, want %v", endpoint, c.pacer.scale, want)
+		}
+	}
+}
