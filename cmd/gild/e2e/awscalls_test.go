@@ -17,7 +17,7 @@ func TestAWSWaitsTogether(t *testing.T) {
 	t.Parallel()
 	// Nothing that is pending ends before the clock is turned.
 	s := newAWSSite(t, sandbox.Config{Pace: 100})
-	s.gate.open = true
+	s.gate.open.Store(true)
 	cmd := s.command("build", "twice.yaml", "--builder", "aws", "--jobs", "2")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -88,7 +88,8 @@ func BenchmarkAWSCalls(b *testing.B) {
 	for range b.N {
 		b.StopTimer()
 		s := newAWSSite(b, sandbox.Config{})
-		s.program, s.gate.open = gild, true
+		s.program = gild
+		s.gate.open.Store(true)
 		b.StartTimer()
 		s.ok(buildSmall...)
 		for _, c := range s.cloud.Server.Calls() {

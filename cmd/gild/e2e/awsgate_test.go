@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -36,7 +37,7 @@ func looks(action string) bool {
 // gate stands between gild and the sandbox. It notes the calls, and kills gild at one.
 type gate struct {
 	next http.Handler
-	open bool // nothing is held back
+	open atomic.Bool // nothing is held back
 
 	mu     sync.Mutex
 	strike func() // kills gild, once it was started by killedAt
@@ -90,7 +91,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.kill()
 	}
 	answer := g.answer(r, body)
-	for end := time.Now().Add(2 * time.Second); !g.open && looks(action) && unsettled(answer) && time.Now().Before(end); {
+	for end := time.Now().Add(2 * time.Second); !g.open.Load() && looks(action) && unsettled(answer) && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)
 		answer = g.answer(r, body)
 	}
