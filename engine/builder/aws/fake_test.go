@@ -13,6 +13,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
@@ -61,6 +62,7 @@ type fakeMachine struct {
 	disk        string
 	text        string
 	ready, done chan struct{}
+	settled     atomic.Bool // cloud-init was waited for
 
 	mu    sync.Mutex
 	ended bool
@@ -181,7 +183,15 @@ func (c *fakeConnection) Exec(ctx context.Context, cmd step.Cmd) error {
 	if _, _, err := m.get(""); err != nil {
 		return err
 	}
-	switch text := strings.Join(cmd.Argv, " "); text {
+	text := strings.Join(cmd.Argv, " ")
+	if text == "/bin/sh -c "+cloudInit {
+		m.settled.Store(true)
+		return nil
+	}
+	if !m.settled.Load() {
+		return fmt.Errorf("%q came before cloud-init was done", text)
+	}
+	switch text {
 	case "sync":
 		return nil
 	case "/bin/sh -c " + freezeScript:

@@ -32,7 +32,8 @@ type connection interface {
 // connector connects to a running instance.
 type connector func(ctx context.Context, in *instance, i types.Instance) (connection, error)
 
-// open connects to the instance. It doesn't wait for one that has ended.
+// open connects to the instance, and waits until it may be worked on, but not for one that
+// has ended.
 func (in *instance) open(ctx context.Context) error {
 	say(in.log, "connecting to %s with %s", in.id, in.p.AWS.Connect.By)
 	watched, stop := in.watch(ctx)
@@ -45,6 +46,22 @@ func (in *instance) open(ctx context.Context) error {
 		return fmt.Errorf("connect to %s: %w%s", in.id, err, in.connectHint(ctx))
 	}
 	in.conn = conn
+	return in.settle(watched)
+}
+
+// cloudInit waits for cloud-init, where there is one. Its mistakes are its own matter.
+const cloudInit = "command -v cloud-init >/dev/null || exit 0; cloud-init status --wait >/dev/null 2>&1 || :"
+
+// settle waits until cloud-init is done with the machine. At the first start of an instance
+// it sets keys, names and package sources, in the way of steps, and would write what sealing
+// has removed.
+func (in *instance) settle(ctx context.Context) error {
+	within := in.p.AWS.Within
+	ctx, stop := context.WithTimeoutCause(ctx, within, fmt.Errorf("it wasn't done within %s; see /var/log/cloud-init.log there", within))
+	defer stop()
+	if err := in.conn.Exec(ctx, step.Cmd{Argv: []string{"/bin/sh", "-c", cloudInit}}); err != nil {
+		return fmt.Errorf("wait for cloud-init on %s: %w", in.id, err)
+	}
 	return nil
 }
 
