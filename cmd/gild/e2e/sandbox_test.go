@@ -235,8 +235,8 @@ func overSSH(ctx context.Context, address string, key ssh.Signer, command string
 	return strings.TrimSpace(string(out)), err
 }
 
-// TestSandbox launches an instance, changes it, makes an image of it, launches that, and
-// boots its bytes elsewhere.
+// TestSandbox launches an instance, changes it, makes an image of it, launches that; has
+// gild build another, and boots its bytes elsewhere.
 func TestSandbox(t *testing.T) {
 	c := startCloud(t)
 	base := c.newest(seed.Debian)
@@ -268,6 +268,7 @@ func TestSandbox(t *testing.T) {
 	}
 	c.terminate(*second.InstanceId)
 
+	image = c.build()
 	disk := filepath.Join(t.TempDir(), "disk.raw")
 	export := exec.Command(gild, "--endpoint", c.endpoint, "sandbox", "export", image, disk)
 	if out, err := export.CombinedOutput(); err != nil {
@@ -276,7 +277,54 @@ func TestSandbox(t *testing.T) {
 	if err := errors.Join(c.cmd.Process.Signal(syscall.SIGINT), c.cmd.Wait()); err != nil {
 		t.Errorf("gild sandbox ended with %v after Ctrl-C", err)
 	}
+	// The sandbox of a command of its own holds the same.
+	gc := exec.Command(gild, "--state", c.dir, "gc", "--sandbox", "--region", "us-east-1")
+	if out, err := gc.CombinedOutput(); err != nil || string(out) != "nothing to remove\n" {
+		t.Errorf("gild gc --sandbox: %v\n%s", err, out)
+	}
 	bootExported(t, disk)
+}
+
+// built is a pipeline whose image says "made by gild".
+const built = `gild: 1
+name: built
+release: 1.0.0
+base: debian/12
+builders: {aws: {region: us-east-1, connect: ssh}}
+customize:
+  - uses: file
+    with: {to: /etc/gild-e2e, content: "made by gild\n"}
+tests:
+  - uses: boot
+  - uses: command
+    with: {run: grep -qx "made by gild" /etc/gild-e2e}
+publish: {name: built, channel: stable}
+`
+
+// build has gild make an image, and checks that only that is left.
+func (c *cloud) build() (image string) {
+	c.t.Helper()
+	file := filepath.Join(c.t.TempDir(), "built.yaml")
+	if err := os.WriteFile(file, []byte(built), 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+	cmd := exec.Command(gild, "--state", c.dir, "--endpoint", c.endpoint, "build", file, "--builder", "aws", "--progress", "plain")
+	cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID=sandbox", "AWS_SECRET_ACCESS_KEY=sandbox")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		c.t.Fatalf("gild build: %v\n%s", err, out)
+	}
+	for _, i := range call[ec2.DescribeInstancesOutput](c.t)(c.ec2.DescribeInstances(c.t.Context(), nil)).Reservations {
+		if i.Instances[0].State.Name != types.InstanceStateNameTerminated {
+			c.t.Errorf("gild build left the instance %s %s", *i.Instances[0].InstanceId, i.Instances[0].State.Name)
+		}
+	}
+	out := call[ec2.DescribeImagesOutput](c.t)(c.ec2.DescribeImages(c.t.Context(), &ec2.DescribeImagesInput{
+		Owners: []string{"self"}, Filters: []types.Filter{{Name: aws.String("tag:gild:kind"), Values: []string{"published"}}},
+	}))
+	if len(out.Images) != 1 {
+		c.t.Fatalf("gild build has published %d images, want 1", len(out.Images))
+	}
+	return *out.Images[0].ImageId
 }
 
 // logIn logs in with the key of the launch, and with one pushed by EC2 Instance Connect.
@@ -317,7 +365,7 @@ func bootExported(t *testing.T, disk string) {
 	if err := errors.Join(err, g.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if out.String() != "changed by SSM\n" {
+	if out.String() != "made by gild\n" {
 		t.Errorf("/etc/gild-e2e of the exported disk holds %q", out.String())
 	}
 }
