@@ -40,6 +40,10 @@ func findProgram(takeIDs func() error) (program, error) {
 	return program{path: fmt.Sprintf("/proc/self/fd/%d", memory)}, nil
 }
 
+// outOfReach is a descriptor above all that are in use here. [syscall.ForkExec] moves others
+// in the child to the numbers just above those it is given, whatever is open there.
+const outOfReach = 1000
+
 // copyToMemory returns a descriptor of the copy, which stays open as long as the process
 // lives. It is none of an *os.File, which would be closed once nothing refers to it.
 func copyToMemory(file *os.File) (int, error) {
@@ -56,5 +60,9 @@ func copyToMemory(file *os.File) (int, error) {
 	}
 	// A file that is open for writing can't be started.
 	again, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	return again, errors.Join(err, memory.Close())
+	if err != nil {
+		return -1, errors.Join(err, memory.Close())
+	}
+	kept, err := unix.FcntlInt(uintptr(again), unix.F_DUPFD_CLOEXEC, outOfReach)
+	return kept, errors.Join(err, unix.Close(again), memory.Close())
 }

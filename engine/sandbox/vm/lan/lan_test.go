@@ -307,14 +307,28 @@ func TestFindResolver(t *testing.T) {
 	}
 }
 
+// listenTwice listens at one port for UDP and TCP.
+func listenTwice(t *testing.T) (net.PacketConn, net.Listener) {
+	t.Helper()
+	for {
+		datagrams, err := net.ListenPacket("udp4", "127.0.0.1:0")
+		must(t, err)
+		streams, err := net.Listen("tcp4", datagrams.LocalAddr().String())
+		if err == nil {
+			return datagrams, streams
+		}
+		must(t, datagrams.Close())
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestResolver asks a name server, over UDP and TCP, through the gateway.
 func TestResolver(t *testing.T) {
 	t.Parallel()
-	datagrams, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	must(t, err)
+	datagrams, streams := listenTwice(t)
 	defer datagrams.Close()
-	streams, err := net.Listen("tcp4", datagrams.LocalAddr().String())
-	must(t, err)
 	defer streams.Close()
 	go func() {
 		buf := make([]byte, mtu)
